@@ -1,0 +1,55 @@
+"""What the cluster agreed on (dynamic configuration, kept in etcd) as far as decisions depend on it.
+
+All times in seconds. The names are Patroni's where the meaning is the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+KILL_BUDGET_S = 0.3
+"""Before the deadline, the guard starts to kill: SIGKILL of a whole server tree took 2-50 ms where measured."""
+
+CLOCK_DRIFT = 0.005
+"""Share of the ttl given away for clocks that run at different speeds (NTP slews by at most 0.0005)."""
+
+STOP_BEFORE_KILL_S = 0.4
+"""Before the guard's kill, the agent tries an immediate shutdown, which leaves no stuck shared memory behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Dynamic configuration of one cluster. Relations between the timings are checked where it is parsed."""
+
+    ttl_s: float = 5.0
+    loop_wait_s: float = 1.0
+    retry_timeout_s: float = 2.0
+    maximum_lag_on_failover_bytes: int = MIB
+    primary_start_timeout_s: float = 300.0
+    primary_stop_timeout_s: float = 5.0
+    handover_timeout_s: float = 3.0
+    election_window_s: float = 0.5
+    winner_patience_s: float = 1.0
+    offer_timeout_s: float = 0.25
+    member_slots_ttl_s: float = 1800.0
+    pause: bool = False
+    failsafe_mode: bool = True
+    check_timeline: bool = True
+    synchronous_mode: str = "off"
+    synchronous_mode_strict: bool = False
+    synchronous_node_count: int = 1
+    maximum_lag_on_syncnode_bytes: int = -1
+    use_pg_rewind: bool = True
+    use_slots: bool = True
+
+    @property
+    def margin_s(self) -> float:
+        """What a deadline gives away of the ttl, so that this host's end comes before etcd's whatever clocks do."""
+        return self.ttl_s * CLOCK_DRIFT + 0.05
+
+    @property
+    def renew_interval_s(self) -> float:
+        """Pause between renewals: at least four tries fit into a lease."""
+        return min(self.loop_wait_s, (self.ttl_s - self.margin_s - KILL_BUDGET_S) / 4)
