@@ -10,13 +10,13 @@ from dataclasses import dataclass
 MIB = 1024 * 1024
 
 KILL_BUDGET_S = 0.3
-"""Before the deadline, the guard starts to kill: SIGKILL of a whole server tree took 2-50 ms where measured."""
+"""The guard starts to kill this long before the deadline: SIGKILL of a whole tree took 2-50 ms."""
 
 CLOCK_DRIFT = 0.005
 """Share of the ttl given away for clocks that run at different speeds (NTP slews by at most 0.0005)."""
 
 STOP_BEFORE_KILL_S = 0.4
-"""Before the guard's kill, the agent tries an immediate shutdown, which leaves no stuck shared memory behind."""
+"""Before the guard's kill the agent tries to stop the server in order, so that replicas get the last WAL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Policy:
 
     @property
     def margin_s(self) -> float:
-        """What a deadline gives away of the ttl, so that this host's end comes before etcd's whatever clocks do."""
+        """What a deadline gives away of the ttl, so that it comes before etcd's own whatever clocks do."""
         return self.ttl_s * CLOCK_DRIFT + 0.05
 
     @property

@@ -1,0 +1,179 @@
+"""What can be learned: a closed union of frozen values that `observe` folds into the state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hamgr.core.actions import Action, Outcome
+from hamgr.core.cluster import ClusterView
+from hamgr.core.policy import Policy
+from hamgr.core.server import ServerIdentity, ServerView
+from hamgr.core.units import Instant, Term
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSeen:
+    """The keys of the scope, by a linearizable read or brought up to date by the watch."""
+
+    view: ClusterView
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """etcd gave no proper answer."""
+
+    at: Instant
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGranted:
+    """A new lease; `deadline` counts from the instant before the grant was asked for."""
+
+    lease_id: int
+    deadline: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseAdopted:
+    """The lease that this agent's predecessor left in the guard's page, still within its deadline."""
+
+    lease_id: int
+    deadline: Instant
+    term: Term
+    """The term it was armed for; 0 if it did not lead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A renewal that a later linearizable read confirmed."""
+
+    lease_id: int
+    deadline: Instant
+    view: ClusterView
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGone:
+    """etcd says that the lease no longer exists."""
+
+    lease_id: int
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The local server as just seen."""
+
+    server: ServerView
+
+
+@dataclass(frozen=True, slots=True)
+class ServerExited:
+    """The postmaster ended, told by its pidfd."""
+
+    identity: ServerIdentity
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class ActionStarted:
+    """The executor took this on."""
+
+    action: Action
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class ActionEnded:
+    """The executor is through with it."""
+
+    action: Action
+    outcome: Outcome
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class ActionProgressed:
+    """How far a long action is, in words for people ('base backup: 40 %')."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """An operator's order to this member: restart or reinit, with `options` as the REST body names them."""
+
+    order_id: int
+    kind: str
+    at: Instant
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRead:
+    """The dynamic configuration of that revision, as it holds now (the last good one where it is broken)."""
+
+    policy: Policy
+    revision: int
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsReread:
+    """SIGHUP: the configuration file was read again; what it changes is to be applied."""
+
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class StopOrdered:
+    """SIGTERM: hand over, stop the server, exit."""
+
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceOrdered:
+    """SIGUSR2: exit at once and be replaced; server and lease stay."""
+
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSeen:
+    """Whether the guard's heartbeat is fresh."""
+
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """The first health check that was answered 200 as primary in this term."""
+
+    at: Instant
+    term: Term
+
+
+Fact = (
+    ClusterSeen
+    | StoreFailed
+    | LeaseGranted
+    | LeaseAdopted
+    | Renewed
+    | LeaseGone
+    | Probed
+    | ServerExited
+    | ActionStarted
+    | ActionEnded
+    | ActionProgressed
+    | Ordered
+    | PolicyRead
+    | SettingsReread
+    | StopOrdered
+    | ReplaceOrdered
+    | GuardSeen
+    | Routed
+)

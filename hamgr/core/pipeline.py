@@ -1,0 +1,175 @@
+"""One leadership change as a timed pipeline: fault, detect, fence, vote, elect, promote, writable, routed.
+
+A record holds only what somebody measured. A stage that nobody saw is unknown, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hamgr.core.units import Instant, Lsn, Term, Timeline, WallTime
+
+STAGES = ("detect", "fence", "vote", "elect", "promote", "writable", "routed")
+"""In order. `fault` is the instant zero of a record, not a stage with a length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """`start_s` and `end_s` count from the fault; None: nobody saw it. `by` measured, on its `clock`."""
+
+    name: str
+    start_s: float | None = None
+    end_s: float | None = None
+    by: str = ""
+    clock: str = ""
+
+    @property
+    def is_known(self) -> bool:
+        return self.start_s is not None and self.end_s is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What happened in one change of leader, and why. Kept in etcd under `failovers/<term>`."""
+
+    term: Term
+    cause: str
+    """Code of hamgr.core.reasons: switchover, server_crashed, leader_lost ..."""
+    leader: str
+    """The new leader."""
+    former: str
+    """The old leader, empty at bootstrap."""
+    at: WallTime
+    """When the new leader was writable, on its wall clock: for people."""
+    timeline: Timeline
+    lsn: Lsn
+    """Where the new timeline begins."""
+    at_risk_bytes: int | None
+    """WAL known to be on the old leader and not on the new one; None: not known."""
+    stages: tuple[Stage, ...]
+    ballots: Mapping[str, str] = field(default_factory=dict)
+    """Member -> 'timeline/lsn/priority' as compared by the transaction."""
+    budget_s: Mapping[str, float] = field(default_factory=dict)
+    """Bound by stage that follows from the configuration."""
+
+    @property
+    def over_budget(self) -> tuple[str, ...]:
+        """Names of the stages that took longer than their bound."""
+        return tuple(
+            stage.name
+            for stage in self.stages
+            if stage.start_s is not None
+            and stage.end_s is not None
+            and stage.end_s - stage.start_s > self.budget_s.get(stage.name, float("inf"))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A leadership change under way, as its future leader sees it. Instants of this host's clock."""
+
+    term: Term
+    cause: str
+    former: str
+    seen_at: Instant
+    """When this member learned that there is no leader, or read the offer."""
+    fault_at: Instant | None = None
+    elapsed_s: Mapping[str, float] = field(default_factory=dict)
+    """From the offer: stage -> seconds from fault to the stage's end, on the former leader's clock."""
+    former_lsn: Lsn | None = None
+    """Last known end of the former leader's WAL."""
+    own_lsn: Lsn | None = None
+    voted_at: Instant | None = None
+    elected_at: Instant | None = None
+    promoted_at: Instant | None = None
+    writable_at: Instant | None = None
+    routed_at: Instant | None = None
+    timeline: Timeline = Timeline(0)
+    lsn: Lsn = Lsn(0)
+    ballots: Mapping[str, str] = field(default_factory=dict)
+    recorded: bool = False
+    recorded_routed: bool = False
+
+    def marked(self, **instants: Any) -> Passage:
+        """A copy with the given fields set."""
+        return replace(self, **instants)
+
+
+def record_of(passage: Passage, me: str, at: WallTime, budget_s: Mapping[str, float]) -> Record:
+    """The record of a passage that has come to `writable`. Stages not measured are left unknown."""
+    at_risk: int | None = None
+    if passage.former_lsn is not None and passage.own_lsn is not None:
+        at_risk = max(0, passage.former_lsn - passage.own_lsn)
+    return Record(
+        term=passage.term,
+        cause=passage.cause,
+        leader=me,
+        former=passage.former,
+        at=at,
+        timeline=passage.timeline,
+        lsn=passage.lsn,
+        at_risk_bytes=at_risk,
+        stages=_stages(passage, me),
+        ballots=passage.ballots,
+        budget_s=budget_s,
+    )
+
+
+def _stages(passage: Passage, me: str) -> tuple[Stage, ...]:
+    zero = passage.fault_at
+    handed = passage.elapsed_s
+    stages = []
+    if handed:
+        stages.append(Stage("detect", 0.0, handed.get("detect"), passage.former, "boottime"))
+        stages.append(Stage("fence", handed.get("detect"), handed.get("fence"), passage.former, "boottime"))
+    else:
+        detected = None if zero is None else passage.seen_at - zero
+        stages.append(Stage("detect", None if zero is None else 0.0, detected, me, "boottime"))
+        stages.append(Stage("fence"))
+    marks = (
+        ("vote", passage.seen_at, passage.voted_at),
+        ("elect", passage.voted_at or passage.seen_at, passage.elected_at),
+        ("promote", passage.elected_at, passage.promoted_at),
+        ("writable", passage.promoted_at, passage.writable_at),
+        ("routed", passage.writable_at, passage.routed_at),
+    )
+    base = zero if zero is not None else passage.seen_at
+    for name, start, end in marks:
+        if start is None or end is None:
+            stages.append(Stage(name))
+        else:
+            stages.append(Stage(name, start - base, end - base, me, "boottime"))
+    return tuple(stages)
+
+
+def record_as_json(record: Record) -> dict[str, Any]:
+    """Plain values of a record, for etcd, REST and CLI alike. Seconds from the fault, rounded to 0.1 ms."""
+
+    def rounded(seconds: float | None) -> float | None:
+        return None if seconds is None else round(seconds, 4)
+
+    return {
+        "term": record.term,
+        "cause": record.cause,
+        "leader": record.leader,
+        "former": record.former,
+        "at": record.at,
+        "timeline": record.timeline,
+        "lsn": str(record.lsn),
+        "at_risk_bytes": record.at_risk_bytes,
+        "stages": [
+            {
+                "name": stage.name,
+                "start_s": rounded(stage.start_s),
+                "end_s": rounded(stage.end_s),
+                "by": stage.by,
+                "clock": stage.clock,
+            }
+            for stage in record.stages
+        ],
+        "ballots": dict(record.ballots),
+        "budget_s": dict(record.budget_s),
+        "over_budget": list(record.over_budget),
+    }

@@ -1,0 +1,131 @@
+"""The local PostgreSQL server and its data directory, as the probe last saw them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from hamgr.core.units import Instant, Lsn, Timeline
+
+
+class DataDir(Enum):
+    """What stands in the data directory."""
+
+    UNKNOWN = "unknown"
+    EMPTY = "empty"
+    VALID = "valid"
+    UNFINISHED = "unfinished"
+    """An initdb or base backup of ours that did not end; ours to remove (it holds our marker file)."""
+    UNUSABLE = "unusable"
+    """Not ours to touch: wrong owner, no data directory, other major version. `problem` says why."""
+
+
+class Phase(Enum):
+    """What the server process does."""
+
+    UNKNOWN = "unknown"
+    STOPPED = "stopped"
+    STARTING = "starting"
+    """Process alive, not yet accepting connections (crash recovery included)."""
+    RUNNING = "running"
+    STOPPING = "stopping"
+    CRASHED = "crashed"
+    """Ended without our asking."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlFile:
+    """What pg_controldata says of a server that does not run."""
+
+    system_identifier: str
+    cluster_state: str
+    timeline: Timeline
+    checkpoint_lsn: Lsn
+    redo_lsn: Lsn
+    min_recovery_timeline: Timeline = Timeline(0)
+    min_recovery_lsn: Lsn = Lsn(0)
+
+    @property
+    def was_shut_down_cleanly(self) -> bool:
+        return self.cluster_state in ("shut down", "shut down in recovery")
+
+    @property
+    def was_primary(self) -> bool:
+        return self.cluster_state in ("shut down", "in production", "in crash recovery", "shutting down")
+
+
+@dataclass(frozen=True, slots=True)
+class Walsender:
+    """One row of pg_stat_replication on the primary."""
+
+    application_name: str
+    client_addr: str
+    state: str
+    sync_state: str
+    sync_priority: int
+    usename: str
+    flush_lsn: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIdentity:
+    """A process that cannot be mistaken for a later one of the same pid."""
+
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    """The server as last probed. LSNs are 0 and timelines 0 where they are not known.
+
+    On a primary `written_lsn` is the WAL write position; on a replica `received_lsn` is the greater of what
+    was received and flushed and what was replayed, which is what it would keep if it were promoted.
+    """
+
+    phase: Phase = Phase.UNKNOWN
+    data_dir: DataDir = DataDir.UNKNOWN
+    problem: str = ""
+    identity: ServerIdentity | None = None
+    probed_at: Instant = Instant(0.0)
+    answered: bool = False
+    """True when SQL was answered by this process: fields below come from it."""
+    system_identifier: str = ""
+    server_version: int = 0
+    major_version: int = 0
+    in_recovery: bool | None = None
+    is_read_only: bool = False
+    """default_transaction_read_only or recovery: a write would be refused."""
+    timeline: Timeline = Timeline(0)
+    written_lsn: Lsn = Lsn(0)
+    received_lsn: Lsn = Lsn(0)
+    replayed_lsn: Lsn = Lsn(0)
+    replayed_at: str = ""
+    replay_paused: bool = False
+    upstream: str = ""
+    """'host:port' that primary_conninfo points at; empty on a primary."""
+    streaming: bool = False
+    last_message_age_s: float | None = None
+    """Seconds since the WAL receiver last heard from its upstream, when probed."""
+    started_at: str = ""
+    pending_restart: bool = False
+    pending_restart_reason: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    walsenders: tuple[Walsender, ...] = ()
+    slots: Mapping[str, Lsn] = field(default_factory=dict)
+    """Physical slots of this server and their positions."""
+    control: ControlFile | None = None
+    """Read while the server does not run."""
+
+    @property
+    def is_alive(self) -> bool:
+        return self.phase in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING)
+
+    @property
+    def is_primary(self) -> bool:
+        """Runs out of recovery: may acknowledge writes."""
+        return self.phase is Phase.RUNNING and self.answered and self.in_recovery is False
+
+    @property
+    def is_replica(self) -> bool:
+        return self.phase is Phase.RUNNING and self.answered and self.in_recovery is True
