@@ -108,6 +108,17 @@ class StopServer:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOverStop:
+    """Stop like StopServer, with a successor in mind. `request_revision` 0: because this agent is to end."""
+
+    request_revision: int
+    successor: str
+    budget_s: float
+    checkpoint_first: bool = False
+    lane = Lane.SERVER
+
+
+@dataclass(frozen=True, slots=True)
 class Fence:
     """Kill the whole server tree now, whatever else is being done with the server."""
 
@@ -336,6 +347,7 @@ Action = (
     | StartStandby
     | CheckHistory
     | StopServer
+    | HandOverStop
     | Fence
     | ExamineCrash
     | Promote

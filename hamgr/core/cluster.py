@@ -49,7 +49,7 @@ class Member:
     ready_for: int = 0
     """mod_revision of the request that this member has prepared for (its checkpoint is done)."""
     note: str = ""
-    """Why the member is not well, as a reason code with its sentence; empty when it is."""
+    """Why the member is not well, as a reason code; empty when it is."""
     lease_id: int = 0
     mod_revision: int = 0
 

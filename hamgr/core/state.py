@@ -62,6 +62,7 @@ class Crash:
     end_timeline: Timeline = Timeline(0)
     end_lsn: Lsn | None = None
     """Where the WAL on this disk ends; None: could not be read."""
+    offered_at: Instant | None = None
     declined: bool = False
     """It was offered, and no replica that holds everything took it in time."""
 
@@ -71,12 +72,13 @@ class HandOver:
     """A planned change of leader, as its present leader sees it."""
 
     request_revision: int
+    """0: not asked for by a request but by the end of this agent."""
     successor: str
     began_at: Instant
-    checkpointed: bool = False
-    stopped_at: Instant | None = None
+    stopped_at: Instant
     end_timeline: Timeline = Timeline(0)
     end_lsn: Lsn | None = None
+    was_clean: bool = False
     offered_at: Instant | None = None
     aborted: bool = False
 
@@ -131,6 +133,7 @@ class State:
     rewind_failed: bool = False
     prepared_for: int = 0
     """Revision of the request for which this member's checkpoint is done."""
+    prepared_at: Instant | None = None
     verified_term: Term = Term(0)
     """The term in which this server was seen to accept writes; 0: it has not been."""
     status_written_at: Instant | None = None

@@ -1,0 +1,187 @@
+"""What is kept up beside the one thing that is being decided: announcements, slots, records, configuration.
+
+Chores never touch the server's role, and none of them is needed for safety.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from hamgr.core.actions import (
+    Action,
+    ApplyConfig,
+    Checkpoint,
+    EnsureSlots,
+    PutHistory,
+    PutMember,
+    PutRecord,
+    PutRoster,
+    PutStatus,
+)
+from hamgr.core.budget import budget_by_stage
+from hamgr.core.cluster import HistoryLine, Member, Status
+from hamgr.core.pipeline import record_of
+from hamgr.core.rules.switchover import prepares_for
+from hamgr.core.scene import Scene
+from hamgr.core.server import DataDir, Phase
+from hamgr.core.slotnames import slot_name
+from hamgr.core.units import Instant, Lsn, WallTime, after
+
+SLOTS_CHECK_S = 30.0
+HISTORY_LINES = 100
+
+Chore = Callable[[Scene, str], Iterator[Action | Instant]]
+"""Yields actions that are due now, and instants at which one will be."""
+
+
+def announce(scene: Scene, note: str) -> Iterator[Action | Instant]:
+    """Our member key says what we are; it is written when that changes, not when only the position does."""
+    if not scene.state.lease.lease_id or scene.state.cluster is None:
+        return
+    wanted = _member(scene, note)
+    present = scene.view.member(scene.me)
+    if present is not None:
+        same_place = replace(
+            wanted, xlog_location=present.xlog_location, mod_revision=present.mod_revision, lease_id=present.lease_id
+        )
+        if present == same_place and present.lease_id == scene.state.lease.lease_id:
+            return
+    yield from _retried(scene, PutMember(wanted))
+
+
+def _member(scene: Scene, note: str) -> Member:
+    me, server = scene.state.me, scene.server
+    is_primary = server.is_primary and scene.holds_key
+    return Member(
+        name=me.name,
+        conn_url=me.conn_url,
+        api_url=me.api_url,
+        state=member_state(scene),
+        role="primary" if is_primary else "replica",
+        version=me.version,
+        server_version=server.server_version,
+        timeline=server.timeline,
+        xlog_location=server.written_lsn if is_primary else server.received_lsn,
+        replication_state="streaming" if server.is_replica and server.streaming else "",
+        tags=me.tags,
+        pending_restart=server.pending_restart,
+        ready_for=scene.state.prepared_for,
+        note=note,
+    )
+
+
+def member_state(scene: Scene) -> str:
+    """The server's state in Patroni's words."""
+    running = {task.action.__class__.__name__ for task in scene.state.under_way}
+    if running & {"Clone", "Reinitialize"}:
+        return "creating replica"
+    if "InitDb" in running:
+        return "initializing new cluster"
+    if "RestartServer" in running:
+        return "restarting"
+    if "Rewind" in running:
+        return "running pg_rewind"
+    words = {
+        Phase.RUNNING: "running",
+        Phase.STARTING: "starting",
+        Phase.STOPPING: "stopping",
+        Phase.CRASHED: "crashed",
+        Phase.STOPPED: "stopped",
+        Phase.UNKNOWN: "stopped",
+    }
+    return words[scene.server.phase]
+
+
+def keep_status(scene: Scene, _note: str) -> Iterator[Action | Instant]:
+    """The leader's position, at most once per loop_wait and only when it moved."""
+    if not scene.holds_key or not scene.server.is_primary:
+        return
+    status = Status(scene.server.written_lsn, scene.server.timeline, _positions(scene))
+    if replace(scene.view.status, mod_revision=0) == status:
+        return
+    written_at = scene.state.status_written_at
+    due = Instant(0.0) if written_at is None else after(written_at, scene.policy.loop_wait_s)
+    yield PutStatus(status) if scene.now >= due else due
+
+
+def _positions(scene: Scene) -> dict[str, Lsn]:
+    """By slot: what the standby has flushed where it streams, else what the slot holds."""
+    flushed = {slot_name(sender.application_name): sender.flush_lsn for sender in scene.server.walsenders}
+    return {**scene.server.slots, **{name: lsn for name, lsn in flushed.items() if lsn}}
+
+
+def keep_roster(scene: Scene, _note: str) -> Iterator[Action | Instant]:
+    """The leader enters whoever is up."""
+    if not scene.holds_key or scene.state.verified_term != scene.view.term:
+        return
+    present = {member.name: member.api_url for member in scene.view.members if member.api_url}
+    if scene.me in present and present != dict(scene.view.roster):
+        yield from _retried(scene, PutRoster(present, scene.view.roster_revision))
+
+
+def keep_slots(scene: Scene, _note: str) -> Iterator[Action | Instant]:
+    """A physical slot on the primary for every other member."""
+    if not scene.holds_key or not scene.server.is_primary or not scene.policy.use_slots:
+        return
+    others = tuple(sorted(member.name for member in scene.view.members if member.name != scene.me))
+    is_missing = any(slot_name(name) not in scene.server.slots for name in others)
+    checked_at = scene.state.slots_ensured_at
+    due = Instant(0.0) if checked_at is None else after(checked_at, 1.0 if is_missing else SLOTS_CHECK_S)
+    yield EnsureSlots(others) if scene.now >= due else due
+
+
+def keep_config(scene: Scene, _note: str) -> Iterator[Action | Instant]:
+    """The dynamic configuration, put in force whenever another revision of it was read."""
+    if scene.state.policy_revision < 0 or scene.server.data_dir is not DataDir.VALID:
+        return
+    if scene.server.phase is Phase.RUNNING and scene.state.applied_revision != scene.state.policy_revision:
+        yield from _retried(scene, ApplyConfig(scene.state.policy_revision))
+
+
+def keep_record(scene: Scene, _note: str) -> Iterator[Action | Instant]:
+    """The record of the change that made us leader: once it is writable, and once more when it was routed."""
+    passage = scene.state.passage
+    if passage is None or passage.writable_at is None or not scene.holds_key:
+        return
+    is_due = not passage.recorded or (passage.routed_at is not None and not passage.recorded_routed)
+    if is_due:
+        record = record_of(passage, scene.me, WallTime(0.0), budget_by_stage(scene.policy, passage.cause))
+        yield from _retried(scene, PutRecord(record))
+
+
+def keep_history(scene: Scene, _note: str) -> Iterator[Action | Instant]:
+    """One line for the timeline that ended with our promotion, as Patroni writes it."""
+    passage = scene.state.passage
+    if passage is None or passage.writable_at is None or not scene.holds_key or passage.timeline <= 1:
+        return
+    ended = passage.timeline - 1
+    if any(line.timeline == ended for line in scene.view.history):
+        return
+    line = HistoryLine(type(passage.timeline)(ended), Lsn(passage.lsn), passage.cause, "", scene.me)
+    lines = (*scene.view.history, line)[-HISTORY_LINES:]
+    yield from _retried(scene, PutHistory(lines, scene.view.history_revision))
+
+
+def prepare(scene: Scene, _note: str) -> Iterator[Action | Instant]:
+    """A replica that may be handed the lead checkpoints while the leader still serves."""
+    revision = prepares_for(scene)
+    if revision:
+        yield from _retried(scene, Checkpoint(revision))
+
+
+CHORES: tuple[Chore, ...] = (
+    announce,
+    keep_status,
+    keep_roster,
+    keep_slots,
+    keep_config,
+    keep_record,
+    keep_history,
+    prepare,
+)
+
+
+def _retried(scene: Scene, action: Action) -> Iterator[Action | Instant]:
+    retry_at = scene.retry_at(type(action))
+    yield action if scene.now >= retry_at else retry_at

@@ -1,0 +1,127 @@
+"""`decide`: what to do now, from all that is known. One ordered list of rules; the first that applies answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hamgr.core.actions import Action, Fence, Lane
+from hamgr.core.chores import CHORES
+from hamgr.core.reasons import Code, Reason
+from hamgr.core.rules import (
+    bootstrap,
+    election,
+    fence,
+    lead,
+    lease,
+    lifecycle,
+    orders,
+    pause,
+    repair,
+    switchover,
+)
+from hamgr.core.scene import Scene, Verdict
+from hamgr.core.state import State
+from hamgr.core.units import Instant
+
+Rule = Callable[[Scene], Verdict | None]
+
+RULES: tuple[Rule, ...] = (
+    lifecycle.replaced,
+    repair.unusable_data,
+    fence.primary_without_right,
+    lifecycle.stop_without_store,
+    lease.need_view,
+    repair.foreign_data,
+    lease.need_lease,
+    lease.key_on_old_lease,
+    fence.deadline_near,
+    lifecycle.stop,
+    bootstrap.initialize,
+    switchover.hand_over,
+    lead.promote,
+    pause.paused,
+    lead.crashed,
+    lead.stopped,
+    lead.starting,
+    orders.reinitialize,
+    orders.restart,
+    lead.steady,
+    repair.clone,
+    repair.start,
+    election.campaign,
+    repair.follow,
+    repair.settle,
+)
+
+WORTH_A_NOTE = frozenset(
+    {
+        Code.UNUSABLE_DATA,
+        Code.FOREIGN_DATA,
+        Code.BACKING_OFF,
+        Code.NOT_STREAMING,
+        Code.DIVERGED,
+        Code.REWINDING,
+        Code.LAGS_TOO_FAR,
+        Code.OLD_TIMELINE,
+    }
+)
+"""Reasons that last and that people should see in `hamgr list`; the steps of an election are not among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do and why. `rule` names the rule that answered. `wake_at`: decide again then at the latest."""
+
+    actions: tuple[Action, ...]
+    reason: Reason
+    rule: str
+    wake_at: Instant | None
+    may_renew: bool
+
+
+def decide(state: State, now: Instant) -> Decision:
+    """The decision that follows from `state` at `now` (CLOCK_BOOTTIME). Pure; deciding twice does nothing twice:
+    an action is left out while one of its lane is under way (only Fence overtakes).
+    """
+    scene = Scene(state, now)
+    rule, verdict = _first_verdict(scene)
+    wishes: list[Action] = list(verdict.actions)
+    wakes = [verdict.wake_at]
+    note = verdict.reason.code.value if verdict.reason.code in WORTH_A_NOTE else ""
+    if state.cluster is not None:
+        for chore in CHORES:
+            for due in chore(scene, note):
+                if isinstance(due, float):
+                    wakes.append(Instant(due))
+                else:
+                    wishes.append(due)
+    later = [wake for wake in wakes if wake is not None and wake > now]
+    return Decision(
+        actions=_startable(state, wishes),
+        reason=verdict.reason,
+        rule=rule.__name__,
+        wake_at=min(later) if later else None,
+        may_renew=verdict.may_renew,
+    )
+
+
+def _first_verdict(scene: Scene) -> tuple[Rule, Verdict]:
+    for rule in RULES:
+        verdict = rule(scene)
+        if verdict is not None:
+            return rule, verdict
+    raise AssertionError("the last rule answers always")
+
+
+def _startable(state: State, wishes: list[Action]) -> tuple[Action, ...]:
+    """One action a lane, none in a lane that is busy. Fence overtakes all but another Fence."""
+    taken: set[Lane] = {task.action.lane for task in state.under_way}
+    chosen: list[Action] = []
+    for action in wishes:
+        overtakes = isinstance(action, Fence) and state.running(Fence) is None
+        if action.lane in taken and not overtakes:
+            continue
+        taken.add(action.lane)
+        chosen.append(action)
+    return tuple(chosen)

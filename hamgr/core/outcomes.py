@@ -1,0 +1,230 @@
+"""What is known once an action has ended: one small function per action that leaves a mark on the state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hamgr.core import actions
+from hamgr.core.actions import Action, Result
+from hamgr.core.cluster import Ballot
+from hamgr.core.facts import ActionEnded
+from hamgr.core.pipeline import Passage
+from hamgr.core.state import Failure, HandOver, State
+from hamgr.core.units import Instant, Lsn, Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class WalEnd:
+    """Value of ExamineCrash, StopServer and HandOverStop: where the WAL on the disk of a stopped server ends.
+
+    `stop_began_at`: when the server was told to stop, which is when its clients lost it.
+    """
+
+    timeline: Timeline
+    lsn: Lsn | None
+    was_clean: bool
+    stop_began_at: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """Value of Promote: the new timeline and where it begins; instants of this host."""
+
+    timeline: Timeline
+    lsn: Lsn
+    promoted_at: Instant
+    writable_at: Instant
+
+
+def after_end(state: State, fact: ActionEnded) -> State:
+    """The state with the failure count kept, and with the mark that the action leaves."""
+    state = _with_failures(state, fact)
+    mark = MARKS.get(type(fact.action))
+    return mark(state, fact) if mark is not None else state
+
+
+def _with_failures(state: State, fact: ActionEnded) -> State:
+    kind = type(fact.action).__name__
+    others = tuple(failure for failure in state.failures if failure.kind != kind)
+    if fact.outcome.result is Result.DONE:
+        return replace(state, failures=others)
+    before = state.failure(kind)
+    count = before.count + 1 if before is not None else 1
+    failure = Failure(kind, fact.outcome.code, fact.outcome.text, count, fact.at)
+    return replace(state, failures=(*others, failure))
+
+
+def _is_done(fact: ActionEnded) -> bool:
+    return fact.outcome.result is Result.DONE
+
+
+def _examined(state: State, fact: ActionEnded) -> State:
+    if state.crash is None:
+        return state
+    end = fact.outcome.value
+    if not isinstance(end, WalEnd):
+        return replace(state, crash=replace(state.crash, examined_at=fact.at))
+    crash = replace(state.crash, examined_at=fact.at, end_timeline=end.timeline, end_lsn=end.lsn)
+    return replace(state, crash=crash)
+
+
+def _stopped_for_hand_over(state: State, fact: ActionEnded) -> State:
+    action, end = fact.action, fact.outcome.value
+    if not isinstance(action, actions.HandOverStop) or not isinstance(end, WalEnd):
+        return state
+    hand_over = HandOver(
+        request_revision=action.request_revision,
+        successor=action.successor,
+        began_at=end.stop_began_at if end.stop_began_at is not None else fact.at,
+        stopped_at=fact.at,
+        end_timeline=end.timeline,
+        end_lsn=end.lsn,
+        was_clean=end.was_clean,
+    )
+    return replace(state, hand_over=hand_over)
+
+
+def _offered(state: State, fact: ActionEnded) -> State:
+    if not _is_done(fact):
+        return state
+    if state.crash is not None:
+        return replace(state, crash=replace(state.crash, offered_at=fact.at))
+    if state.hand_over is not None:
+        return replace(state, hand_over=replace(state.hand_over, offered_at=fact.at))
+    return state
+
+
+def _withdrawn(state: State, fact: ActionEnded) -> State:
+    if not _is_done(fact):
+        return state
+    if state.crash is not None:
+        return replace(state, crash=replace(state.crash, declined=True))
+    if state.hand_over is not None:
+        return replace(state, hand_over=replace(state.hand_over, aborted=True))
+    return state
+
+
+def _started(state: State, fact: ActionEnded) -> State:
+    """A server that runs again has no crash to examine, and is no longer what was handed over."""
+    if not _is_done(fact):
+        return replace(state, diverged=True) if fact.outcome.code == "diverged" else state
+    crashed_at = state.crash.at if state.crash is not None else state.last_crash_at
+    return replace(state, crash=None, last_crash_at=crashed_at, hand_over=None, not_streaming_since=None)
+
+
+def _history_checked(state: State, fact: ActionEnded) -> State:
+    return replace(state, diverged=fact.outcome.code == "diverged")
+
+
+def _mended(state: State, fact: ActionEnded) -> State:
+    if _is_done(fact):
+        return replace(state, diverged=False, rewind_failed=False, crash=None)
+    is_hopeless = isinstance(fact.action, actions.Rewind) and fact.outcome.code == "rewind_failed"
+    return replace(state, rewind_failed=True) if is_hopeless else state
+
+
+def _checkpointed(state: State, fact: ActionEnded) -> State:
+    """Also after a failure: the hand-over goes on, its stop only takes longer."""
+    action = fact.action
+    if not isinstance(action, actions.Checkpoint):
+        return state
+    return replace(state, prepared_for=action.request_revision, prepared_at=fact.at)
+
+
+def _voted(state: State, fact: ActionEnded) -> State:
+    ballot = fact.outcome.value
+    if not isinstance(ballot, Ballot) or state.cluster is None:
+        return state
+    ballots = tuple(b for b in state.cluster.ballots if b.name != ballot.name)
+    state = replace(state, cluster=replace(state.cluster, ballots=(*ballots, ballot)))
+    if state.vacancy is not None and state.vacancy.term == ballot.term:
+        state = replace(state, vacancy=replace(state.vacancy, voted_at=fact.at))
+    if state.passage is not None:
+        state = replace(state, passage=state.passage.marked(voted_at=fact.at, own_lsn=ballot.lsn))
+    return state
+
+
+def _took_lead(state: State, fact: ActionEnded) -> State:
+    """The executor's value is the view read after the transaction; `observe` has folded it in already."""
+    if not _is_done(fact) or state.passage is None or state.cluster is None:
+        return state
+    return replace(state, passage=state.passage.marked(elected_at=fact.at))
+
+
+def _promoted(state: State, fact: ActionEnded) -> State:
+    action, value = fact.action, fact.outcome.value
+    if not _is_done(fact) or not isinstance(action, actions.Promote) or not isinstance(value, Promoted):
+        return state
+    state = replace(state, verified_term=action.term, hand_over=None)
+    passage = state.passage
+    if passage is None or passage.term != action.term:
+        return state
+    marked = passage.marked(
+        promoted_at=value.promoted_at, writable_at=value.writable_at, timeline=value.timeline, lsn=value.lsn
+    )
+    return replace(state, passage=marked)
+
+
+def _recorded(state: State, fact: ActionEnded) -> State:
+    if not _is_done(fact) or state.passage is None or not isinstance(fact.action, actions.PutRecord):
+        return state
+    with_routed = any(stage.name == "routed" and stage.is_known for stage in fact.action.record.stages)
+    return replace(state, passage=state.passage.marked(recorded=True, recorded_routed=with_routed))
+
+
+def _order_carried_out(state: State, fact: ActionEnded) -> State:
+    """Done or failed: an order is tried once, its giver is told how it ended."""
+    action = fact.action
+    if not isinstance(action, actions.RestartServer | actions.Reinitialize):
+        return state
+    left = tuple(order for order in state.orders if order.order_id != action.order_id)
+    return replace(state, orders=left, crash=None)
+
+
+def _status_written(state: State, fact: ActionEnded) -> State:
+    return replace(state, status_written_at=fact.at)
+
+
+def _slots_ensured(state: State, fact: ActionEnded) -> State:
+    return replace(state, slots_ensured_at=fact.at)
+
+
+def _config_applied(state: State, fact: ActionEnded) -> State:
+    if not _is_done(fact) or not isinstance(fact.action, actions.ApplyConfig):
+        return state
+    return replace(state, applied_revision=fact.action.revision)
+
+
+def _took_initialize(state: State, fact: ActionEnded) -> State:
+    if not _is_done(fact) or state.cluster is None:
+        return state
+    passage = Passage(state.cluster.term, "bootstrap", "", seen_at=fact.at, elected_at=fact.at)
+    return replace(state, passage=passage)
+
+
+Mark = Callable[[State, ActionEnded], State]
+
+MARKS: dict[type[Action] | Any, Mark] = {
+    actions.ExamineCrash: _examined,
+    actions.HandOverStop: _stopped_for_hand_over,
+    actions.PutOffer: _offered,
+    actions.WithdrawOffer: _withdrawn,
+    actions.StartPrimary: _started,
+    actions.StartStandby: _started,
+    actions.CheckHistory: _history_checked,
+    actions.Rewind: _mended,
+    actions.Clone: _mended,
+    actions.Checkpoint: _checkpointed,
+    actions.CastBallot: _voted,
+    actions.TakeLeader: _took_lead,
+    actions.TakeInitialize: _took_initialize,
+    actions.Promote: _promoted,
+    actions.PutRecord: _recorded,
+    actions.RestartServer: _order_carried_out,
+    actions.Reinitialize: _order_carried_out,
+    actions.PutStatus: _status_written,
+    actions.EnsureSlots: _slots_ensured,
+    actions.ApplyConfig: _config_applied,
+}

@@ -1,0 +1,83 @@
+"""May this hand-over begin? The same answer for CLI, REST and agent."""
+
+from __future__ import annotations
+
+from hamgr.core.cluster import ClusterView, Member, Request
+from hamgr.core.policy import Policy
+from hamgr.core.slotnames import slot_name
+from hamgr.core.units import Lsn
+
+
+def why_not(view: ClusterView, request: Request, policy: Policy) -> str:
+    """The first check that the request fails, in words that say what to do; empty when it may begin."""
+    if view.leader is None:
+        return _why_no_failover(view, request)
+    if request.leader and request.leader != view.leader.name:
+        return f"{request.leader} does not lead, {view.leader.name} does"
+    if request.candidate == view.leader.name:
+        return f"{request.candidate} leads already"
+    if request.candidate:
+        return _why_not_candidate(view, request, policy)
+    if not successors(view, policy):
+        return "no member could take over: none is a running replica that may lead and is within the lag limit"
+    return ""
+
+
+def successors(view: ClusterView, policy: Policy) -> tuple[Member, ...]:
+    """Members that could take over from the leader, the one with the most WAL first."""
+    leader = view.leader.name if view.leader else ""
+    fit = [m for m in view.members if m.name != leader and not _why_unfit(view, m, policy, ignore_lag=False)]
+    return tuple(sorted(fit, key=lambda m: (-(known_position(view, m) or 0), -m.tags.failover_priority, m.name)))
+
+
+def known_position(view: ClusterView, member: Member) -> Lsn | None:
+    """The member's position as the leader last wrote it, else as the member announced it; None: unknown."""
+    position = view.status.slots.get(slot_name(member.name)) or member.xlog_location
+    return Lsn(position) if position else None
+
+
+def _why_no_failover(view: ClusterView, request: Request) -> str:
+    if request.leader:
+        return "nobody leads: use `hamgr failover`"
+    if not request.candidate:
+        return "name the candidate"
+    if view.member(request.candidate) is None:
+        return f"no member {request.candidate} is up; members: {_names(view)}"
+    return ""
+
+
+def _why_not_candidate(view: ClusterView, request: Request, policy: Policy) -> str:
+    member = view.member(request.candidate)
+    if member is None:
+        return f"no member {request.candidate} is up; members: {_names(view)}"
+    ignore_lag = request.allow_data_loss or not request.is_switchover
+    return _why_unfit(view, member, policy, ignore_lag=ignore_lag)
+
+
+def _why_unfit(view: ClusterView, member: Member, policy: Policy, *, ignore_lag: bool) -> str:
+    if not member.tags.may_lead:
+        return f"{member.name} is tagged nofailover"
+    if member.state != "running":
+        return f"{member.name} is not running, it is {member.state}"
+    if member.role != "replica":
+        return f"{member.name} is not a replica"
+    if policy.synchronous_mode != "off" and not ignore_lag and not _is_in_sync(view, member.name):
+        return f"{member.name} is not in the synchronous set"
+    position = known_position(view, member)
+    if ignore_lag:
+        return ""
+    if position is None:
+        return f"the position of {member.name} is not known: it does not stream"
+    behind = view.status.optime - position
+    if behind > policy.maximum_lag_on_failover_bytes:
+        limit = policy.maximum_lag_on_failover_bytes
+        return f"{member.name} is {behind} bytes behind, maximum_lag_on_failover is {limit}"
+    return ""
+
+
+def _is_in_sync(view: ClusterView, name: str) -> bool:
+    return view.sync is not None and name in view.sync.members
+
+
+def _names(view: ClusterView) -> str:
+    return ", ".join(member.name for member in view.members) or "none"

@@ -1,0 +1,75 @@
+"""Why something was decided: a closed set of codes, each with the values that its sentence needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Code(Enum):
+    """One per kind of decision. `hamgr.core.sentences` has the sentence of each."""
+
+    STARTING = "starting"
+    LEADING = "leading"
+    FOLLOWING = "following"
+    PAUSED = "paused"
+    BUSY = "busy"
+    NO_VIEW = "no_view"
+    NO_LEASE = "no_lease"
+    STORE_DOWN = "store_down"
+    UNUSABLE_DATA = "unusable_data"
+    FOREIGN_DATA = "foreign_data"
+    NOT_ENTITLED = "not_entitled"
+    OTHER_LEADS = "other_leads"
+    DEADLINE_NEAR = "deadline_near"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    REPLACED = "replaced"
+    INITIALIZING = "initializing"
+    WAIT_INITIALIZE = "wait_initialize"
+    WAIT_LEADER = "wait_leader"
+    RETAKING_KEY = "retaking_key"
+    PROMOTING = "promoting"
+    SERVER_STARTING = "server_starting"
+    START_TOOK_TOO_LONG = "start_took_too_long"
+    EXAMINING_CRASH = "examining_crash"
+    OFFERING = "offering"
+    OFFER_DECLINED = "offer_declined"
+    RESTART_IN_PLACE = "restart_in_place"
+    CRASHED_AGAIN = "crashed_again"
+    RELEASING = "releasing"
+    REQUEST_REFUSED = "request_refused"
+    PREPARING_HAND_OVER = "preparing_hand_over"
+    HANDING_OVER = "handing_over"
+    HAND_OVER_ABORTED = "hand_over_aborted"
+    MAY_NOT_LEAD = "may_not_lead"
+    LAGS_TOO_FAR = "lags_too_far"
+    OLD_TIMELINE = "old_timeline"
+    NOT_CANDIDATE = "not_candidate"
+    NOT_IN_SYNC = "not_in_sync"
+    LACKS_OFFERED_WAL = "lacks_offered_wal"
+    VOTING = "voting"
+    WAIT_BALLOTS = "wait_ballots"
+    WAIT_WINNER = "wait_winner"
+    TAKING_LEAD = "taking_lead"
+    CLONING = "cloning"
+    STARTING_STANDBY = "starting_standby"
+    DIVERGED = "diverged"
+    REWINDING = "rewinding"
+    REDIRECTING = "redirecting"
+    NOT_STREAMING = "not_streaming"
+    ORDER = "order"
+    BACKING_OFF = "backing_off"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A code and the values for its sentence."""
+
+    code: Code
+    values: tuple[tuple[str, str], ...] = ()
+
+
+def because(code: Code, **values: object) -> Reason:
+    """A reason with its values as text, in the order given."""
+    return Reason(code, tuple((key, str(value)) for key, value in values.items()))

@@ -1,0 +1,46 @@
+"""A cluster that does not exist yet: one member makes it, the others wait. DESIGN.md 5.11 and 7."""
+
+from __future__ import annotations
+
+from hamgr.core.actions import FinishInitialize, InitDb, Promote, StartPrimary, TakeInitialize
+from hamgr.core.reasons import Code, because
+from hamgr.core.scene import Scene, Verdict
+from hamgr.core.server import DataDir
+
+
+def initialize(scene: Scene) -> Verdict | None:
+    """No system identifier is entered: race for making the cluster, or finish making it."""
+    if scene.view.system_identifier:
+        return None
+    if scene.other_leader:
+        return Verdict(because(Code.WAIT_INITIALIZE, leader=scene.other_leader))
+    if not scene.holds_key:
+        return _race(scene)
+    return _make(scene)
+
+
+def _race(scene: Scene) -> Verdict:
+    if scene.view.leader is not None or not scene.state.me.tags.may_lead:
+        return Verdict(because(Code.WAIT_LEADER, why="nobody has made the cluster yet"))
+    if scene.server.data_dir is DataDir.VALID and scene.server.in_recovery:
+        return Verdict(because(Code.WAIT_LEADER, why="this member has a replica's data, its primary must join first"))
+    retry_at = scene.retry_at(TakeInitialize)
+    actions = (TakeInitialize(),) if scene.now >= retry_at else ()
+    return Verdict(because(Code.INITIALIZING), actions, wake_at=retry_at)
+
+
+def _make(scene: Scene) -> Verdict:
+    term = scene.view.term
+    server = scene.server
+    reason = because(Code.INITIALIZING)
+    if server.data_dir in (DataDir.EMPTY, DataDir.UNFINISHED):
+        retry_at = scene.retry_at(InitDb)
+        return Verdict(reason, (InitDb(),) if scene.now >= retry_at else (), wake_at=retry_at)
+    if scene.is_server_down:
+        retry_at = scene.retry_at(StartPrimary)
+        return Verdict(reason, (StartPrimary(term),) if scene.now >= retry_at else (), wake_at=retry_at)
+    if not server.is_primary:
+        return Verdict(because(Code.SERVER_STARTING))
+    if scene.state.verified_term != term:
+        return Verdict(reason, (Promote(term),))
+    return Verdict(reason, (FinishInitialize(server.system_identifier),))

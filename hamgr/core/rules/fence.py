@@ -1,0 +1,45 @@
+"""Never a writable server without the key. DESIGN.md 5.4."""
+
+from __future__ import annotations
+
+from hamgr.core.actions import Fence, StopServer
+from hamgr.core.policy import KILL_BUDGET_S, STOP_BEFORE_KILL_S
+from hamgr.core.reasons import Code, because
+from hamgr.core.scene import Scene, Verdict
+from hamgr.core.server import Phase
+from hamgr.core.units import after
+
+
+def may_write(scene: Scene) -> bool:
+    """The server might acknowledge a write: it runs out of recovery, or nobody can say that it does not.
+
+    A server that is starting up by our hand as a standby is known to be in recovery (the probe reads
+    standby.signal), so a slow start is not taken for an old primary.
+    """
+    server = scene.server
+    return server.is_alive and server.in_recovery is not True
+
+
+def primary_without_right(scene: Scene) -> Verdict | None:
+    """A server that may write, and no right to it: kill the whole tree."""
+    if not may_write(scene) or scene.may_be_primary:
+        return None
+    if scene.state.cluster is not None and not scene.state.cluster.system_identifier:
+        return None
+    reason = because(Code.OTHER_LEADS, leader=scene.other_leader) if scene.other_leader else because(Code.NOT_ENTITLED)
+    if scene.server.phase is Phase.UNKNOWN:
+        return None
+    actions = () if scene.state.running(Fence) else (Fence(),)
+    return Verdict(reason, actions, may_renew=False)
+
+
+def deadline_near(scene: Scene) -> Verdict | None:
+    """The lease could not be renewed: stop in order while there is time, so that replicas get the last WAL."""
+    deadline = scene.state.lease.deadline
+    if not may_write(scene) or deadline is None or not scene.may_be_primary:
+        return None
+    stop_at = after(deadline, -(KILL_BUDGET_S + STOP_BEFORE_KILL_S))
+    if scene.now < stop_at:
+        return None
+    reason = because(Code.DEADLINE_NEAR, left_s=f"{deadline - scene.now:.1f}")
+    return Verdict(reason, (StopServer(STOP_BEFORE_KILL_S),), wake_at=deadline, may_renew=True)

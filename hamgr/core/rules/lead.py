@@ -1,0 +1,118 @@
+"""What the holder of the leader key does with its server. DESIGN.md 5.4 and 5.6."""
+
+from __future__ import annotations
+
+from hamgr.core.actions import ExamineCrash, Promote, PutOffer, ReleaseLeader, StartPrimary, WithdrawOffer
+from hamgr.core.cluster import Member, Offer
+from hamgr.core.reasons import Code, because
+from hamgr.core.scene import Scene, Verdict
+from hamgr.core.server import Phase
+from hamgr.core.state import Crash
+from hamgr.core.units import Lsn, after
+
+CRASH_LOOP_S = 60.0
+"""A second crash within this time fails over even if no replica holds everything."""
+
+
+def crashed(scene: Scene) -> Verdict | None:
+    """The server ended without our asking: offer the lead to whoever has all its WAL, else start in place."""
+    crash = scene.state.crash
+    if crash is None or not scene.holds_key or not scene.is_server_down:
+        return None
+    if crash.examined_at is None:
+        return Verdict(because(Code.EXAMINING_CRASH), (ExamineCrash(_known_written(scene)),))
+    if scene.offer is not None:
+        return _wait_for_taker(scene, crash)
+    if not crash.declined and crash.end_lsn is not None and heirs(scene):
+        return _offer(scene, crash)
+    if _is_loop(scene, crash) and heirs(scene):
+        return Verdict(because(Code.CRASHED_AGAIN), (ReleaseLeader(scene.view.term),))
+    return _start_in_place(scene)
+
+
+def _known_written(scene: Scene) -> Lsn:
+    return scene.server.written_lsn
+
+
+def heirs(scene: Scene) -> tuple[Member, ...]:
+    """Members that are up and may lead, other than this one."""
+    return tuple(m for m in scene.view.members if m.name != scene.me and m.tags.may_lead and m.state == "running")
+
+
+def _offer(scene: Scene, crash: Crash) -> Verdict:
+    end = crash.end_lsn or Lsn(0)
+    examined_at = crash.examined_at or scene.now
+    request = scene.view.request
+    offer = Offer(
+        holder=scene.me,
+        term=scene.view.term,
+        timeline=crash.end_timeline,
+        lsn=end,
+        cause="server_crashed",
+        elapsed_s={"detect": 0.0, "fence": examined_at - crash.at},
+    )
+    action = PutOffer(offer, successor="", request_revision=request.mod_revision if request else 0)
+    return Verdict(because(Code.OFFERING, lsn=end), (action,))
+
+
+def _wait_for_taker(scene: Scene, crash: Crash) -> Verdict:
+    offered_at = crash.offered_at or scene.now
+    give_up_at = after(offered_at, scene.policy.offer_timeout_s)
+    end = crash.end_lsn or Lsn(0)
+    if scene.now < give_up_at:
+        return Verdict(because(Code.OFFERING, lsn=end), wake_at=give_up_at)
+    revision = scene.view.request.mod_revision if scene.view.request else 0
+    return Verdict(because(Code.OFFER_DECLINED, lsn=end), (WithdrawOffer(revision),))
+
+
+def _is_loop(scene: Scene, crash: Crash) -> bool:
+    previous = scene.state.last_crash_at
+    return previous is not None and crash.at - previous < CRASH_LOOP_S
+
+
+def _start_in_place(scene: Scene) -> Verdict:
+    if not scene.has_time:
+        return Verdict(because(Code.STORE_DOWN, error=scene.state.store_error))
+    retry_at = scene.retry_at(StartPrimary)
+    failure = scene.state.failure(StartPrimary.__name__)
+    if failure is not None and heirs(scene) and (failure.count >= 2 or failure.code == "timeout"):
+        return Verdict(because(Code.START_TOOK_TOO_LONG, text=failure.text), (ReleaseLeader(scene.view.term),))
+    if scene.now < retry_at:
+        left = because(Code.BACKING_OFF, left_s=f"{retry_at - scene.now:.1f}", text=failure.text if failure else "")
+        return Verdict(left, wake_at=retry_at)
+    return Verdict(because(Code.RESTART_IN_PLACE), (StartPrimary(scene.view.term),))
+
+
+def stopped(scene: Scene) -> Verdict | None:
+    """It holds the key and its server stands still, without a crash: a hand-over was aborted, or a cold start."""
+    if not scene.holds_key or not scene.is_server_down:
+        return None
+    return _start_in_place(scene)
+
+
+def starting(scene: Scene) -> Verdict | None:
+    """The server recovers. StartPrimary ends by itself at primary_start_timeout, and then counts as failed."""
+    if not scene.holds_key or scene.server.phase not in (Phase.STARTING, Phase.STOPPING):
+        return None
+    return Verdict(because(Code.SERVER_STARTING))
+
+
+def promote(scene: Scene) -> Verdict | None:
+    """Elected, or adopted: promote the replica, or verify the primary that runs already."""
+    if not scene.holds_key or scene.server.phase is not Phase.RUNNING:
+        return None
+    term = scene.view.term
+    if scene.state.verified_term == term and not scene.server.is_replica:
+        return None
+    retry_at = scene.retry_at(Promote)
+    actions = (Promote(term),) if scene.now >= retry_at and scene.has_time else ()
+    return Verdict(because(Code.PROMOTING, term=term), actions, wake_at=retry_at)
+
+
+def steady(scene: Scene) -> Verdict | None:
+    """Nothing to do but to lead. The lease is renewed only while the server answers."""
+    if not scene.holds_key:
+        return None
+    quiet_for = scene.now - scene.server.probed_at
+    answers = scene.server.answered and quiet_for < max(scene.policy.ttl_s / 2, 2 * scene.policy.loop_wait_s)
+    return Verdict(because(Code.LEADING, term=scene.view.term), may_renew=answers)

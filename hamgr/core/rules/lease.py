@@ -1,0 +1,32 @@
+"""Getting a lease, and keeping the leader key on it. DESIGN.md 5.1."""
+
+from __future__ import annotations
+
+from hamgr.core.actions import GrantLease, ReattachLeader
+from hamgr.core.reasons import Code, because
+from hamgr.core.scene import Scene, Verdict
+
+
+def need_view(scene: Scene) -> Verdict | None:
+    """Nothing is decided about the cluster before it was read once."""
+    if scene.state.cluster is not None:
+        return None
+    return Verdict(because(Code.NO_VIEW, error=scene.state.store_error or "waiting for the first answer"))
+
+
+def need_lease(scene: Scene) -> Verdict | None:
+    """Without a lease nothing can be announced. Granted only when the server is known not to need the old one."""
+    if scene.state.lease.lease_id:
+        return None
+    reason = because(Code.STORE_DOWN, error=scene.state.store_error) if scene.state.store_error else None
+    retry_at = scene.retry_at(GrantLease)
+    actions = (GrantLease(scene.policy.ttl_s),) if scene.now >= retry_at else ()
+    return Verdict(reason or because(Code.NO_LEASE), actions, wake_at=None if actions else retry_at)
+
+
+def key_on_old_lease(scene: Scene) -> Verdict | None:
+    """The key names this member but hangs on a lease of its past: move it, in the same term."""
+    leader = scene.leader
+    if leader is None or leader.name != scene.me or leader.lease_id == scene.state.lease.lease_id:
+        return None
+    return Verdict(because(Code.RETAKING_KEY), (ReattachLeader(leader),))

@@ -1,0 +1,51 @@
+"""How an agent ends: replaced by a fresh one, or in order with its server. DESIGN.md 7, signals."""
+
+from __future__ import annotations
+
+from hamgr.core.actions import Exit, Fence, HandOverStop, ReleaseLeader, StopServer
+from hamgr.core.reasons import Code, because
+from hamgr.core.rules.lead import heirs
+from hamgr.core.rules.switchover import after_stop
+from hamgr.core.scene import Scene, Verdict
+
+EXIT_REPLACE = 75
+
+
+def replaced(scene: Scene) -> Verdict | None:
+    """SIGUSR2: end at once; the guard starts a fresh agent, which adopts server and lease."""
+    if not scene.state.replace_ordered:
+        return None
+    return Verdict(because(Code.REPLACED), (Exit(EXIT_REPLACE),))
+
+
+def stop_without_store(scene: Scene) -> Verdict | None:
+    """SIGTERM before etcd was ever read, or without a lease: nothing to hand over."""
+    if scene.state.stopping_since is None or (scene.state.cluster is not None and scene.state.lease.lease_id):
+        return None
+    return _stop_and_exit(scene)
+
+
+def stop(scene: Scene) -> Verdict | None:
+    """SIGTERM: hand over if somebody can take the lead, stop the server, give up the key, exit."""
+    if scene.state.stopping_since is None:
+        return None
+    if not scene.holds_key:
+        return _stop_and_exit(scene)
+    ended = scene.state.hand_over
+    if scene.is_server_down and ended is not None and ended.end_lsn is not None and not ended.aborted:
+        if heirs(scene):
+            return after_stop(scene, ended, cause="shutdown")
+    elif scene.server.is_primary and heirs(scene):
+        action = HandOverStop(0, "", scene.policy.primary_stop_timeout_s, checkpoint_first=True)
+        return Verdict(because(Code.STOPPING), (action,))
+    if scene.is_server_down:
+        return Verdict(because(Code.RELEASING), (ReleaseLeader(scene.view.term),))
+    return _stop_and_exit(scene)
+
+
+def _stop_and_exit(scene: Scene) -> Verdict:
+    if not scene.server.is_alive:
+        return Verdict(because(Code.STOPPED), (Exit(0),), may_renew=False)
+    failed = scene.state.failure(StopServer.__name__)
+    action = Fence() if failed else StopServer(scene.policy.primary_stop_timeout_s)
+    return Verdict(because(Code.STOPPING), (action,))

@@ -1,0 +1,38 @@
+"""What an operator ordered this member to do: restart, reinitialize."""
+
+from __future__ import annotations
+
+from hamgr.core.actions import Reinitialize, RestartServer, Upstream
+from hamgr.core.reasons import Code, because
+from hamgr.core.scene import Scene, Verdict, upstream_of
+from hamgr.core.state import Order
+
+
+def restart(scene: Scene) -> Verdict | None:
+    """Restart the running server in the role that it has."""
+    order = _first(scene, "restart")
+    if order is None or not (scene.server.is_primary or scene.server.is_replica):
+        return None
+    leads = scene.holds_key and scene.server.is_primary
+    action = RestartServer(
+        order_id=order.order_id,
+        stop_budget_s=scene.policy.primary_stop_timeout_s,
+        as_primary_in=scene.view.term if leads else None,
+        upstream=Upstream() if leads else scene.upstream,
+    )
+    return Verdict(because(Code.ORDER, kind="restart"), (action,))
+
+
+def reinitialize(scene: Scene) -> Verdict | None:
+    """Throw the replica's data away and copy it anew, from a running primary only."""
+    order = _first(scene, "reinitialize")
+    if order is None or scene.holds_key:
+        return None
+    leader = scene.view.member(scene.other_leader) if scene.other_leader else None
+    if leader is None or leader.role != "primary" or leader.state != "running":
+        return Verdict(because(Code.WAIT_LEADER, why="there is no primary to copy the data from"))
+    return Verdict(because(Code.ORDER, kind="reinitialize"), (Reinitialize(order.order_id, upstream_of(leader)),))
+
+
+def _first(scene: Scene, kind: str) -> Order | None:
+    return next((order for order in scene.state.orders if order.kind == kind), None)

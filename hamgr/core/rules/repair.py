@@ -1,0 +1,134 @@
+"""A replica on its way back to streaming: clone, start, rewind, follow. DESIGN.md 5.9."""
+
+from __future__ import annotations
+
+from hamgr.core.actions import CheckHistory, Clone, Follow, Rewind, StartStandby, StopServer, Upstream
+from hamgr.core.cluster import Member
+from hamgr.core.reasons import Code, Reason, because
+from hamgr.core.scene import Scene, Verdict, upstream_of
+from hamgr.core.server import DataDir, Phase
+from hamgr.core.units import after
+
+SUSPECT_AFTER_S = 1.0
+"""A replica that has not streamed for this long has its history compared with the leader's."""
+
+
+def unusable_data(scene: Scene) -> Verdict | None:
+    """A data directory that needs a person: stay up, say why, touch nothing."""
+    if scene.server.data_dir is not DataDir.UNUSABLE:
+        return None
+    return Verdict(because(Code.UNUSABLE_DATA, problem=scene.server.problem))
+
+
+def foreign_data(scene: Scene) -> Verdict | None:
+    """A data directory of another cluster: never started, never touched."""
+    local = scene.server.system_identifier
+    cluster = scene.view.system_identifier
+    if not local or not cluster or local == cluster:
+        return None
+    return Verdict(because(Code.FOREIGN_DATA, local=local, cluster=cluster), may_renew=not scene.holds_key)
+
+
+def clone(scene: Scene) -> Verdict | None:
+    """No data yet (or what there is cannot be mended): copy it from the leader."""
+    empty = scene.server.data_dir in (DataDir.EMPTY, DataDir.UNFINISHED)
+    if not empty and not scene.state.rewind_failed:
+        return None
+    source = _clone_source(scene)
+    if source is None:
+        return Verdict(because(Code.WAIT_LEADER, why="there is no primary to copy the data from"))
+    if scene.server.is_alive:
+        return _when_ready(scene, because(Code.DIVERGED, leader=source.name), StopServer(_stop_budget(scene)))
+    return _when_ready(scene, because(Code.CLONING, source=source.name), Clone(source, keep_aside=not empty))
+
+
+def start(scene: Scene) -> Verdict | None:
+    """The server is down and somebody else leads, or nobody: it starts as a standby, or is rewound first."""
+    if not scene.is_server_down or scene.holds_key:
+        return None
+    leader = scene.upstream
+    if scene.state.diverged:
+        if not _is_primary_ready(scene):
+            return Verdict(because(Code.WAIT_LEADER, why=f"{leader.name} is not a primary yet"))
+        return _when_ready(scene, because(Code.REWINDING, leader=leader.name), Rewind(leader))
+    needs_check = _may_have_diverged(scene)
+    if needs_check and leader.name and not _is_primary_ready(scene):
+        return Verdict(because(Code.WAIT_LEADER, why=f"{leader.name} is not a primary yet"))
+    action = StartStandby(leader, check_history=needs_check and bool(leader.host))
+    return _when_ready(scene, because(Code.STARTING_STANDBY, leader=leader.name or "nobody yet"), action)
+
+
+def follow(scene: Scene) -> Verdict | None:
+    """A running replica streams from the leader; one that does not is pointed there, or examined."""
+    server = scene.server
+    leader = scene.upstream
+    if not server.is_replica or not leader.host or scene.holds_key:
+        return None
+    if scene.state.diverged:
+        return _when_ready(scene, because(Code.DIVERGED, leader=leader.name), StopServer(_stop_budget(scene)))
+    if server.upstream != f"{leader.host}:{leader.port}":
+        return _when_ready(scene, because(Code.REDIRECTING, leader=leader.name), Follow(leader))
+    if server.streaming:
+        return Verdict(because(Code.FOLLOWING, leader=leader.name))
+    return _not_streaming(scene, leader)
+
+
+def _not_streaming(scene: Scene, leader: Upstream) -> Verdict:
+    reason = because(Code.NOT_STREAMING, leader=leader.name)
+    since = scene.state.not_streaming_since
+    if since is None or not _is_primary_ready(scene):
+        return Verdict(reason)
+    suspect_at = max(after(since, SUSPECT_AFTER_S), scene.retry_at(CheckHistory))
+    if scene.now < suspect_at:
+        return Verdict(reason, wake_at=suspect_at)
+    return Verdict(reason, (CheckHistory(leader),))
+
+
+def _may_have_diverged(scene: Scene) -> bool:
+    """It was a primary that did not hand over: WAL that nobody else has may be on this disk."""
+    control = scene.server.control
+    if control is None or not control.was_primary:
+        return False
+    handed = scene.state.hand_over
+    return not (handed is not None and handed.offered_at is not None and control.was_shut_down_cleanly)
+
+
+def _is_primary_ready(scene: Scene) -> bool:
+    member = _leader_member(scene)
+    return member is not None and member.role == "primary" and member.state == "running"
+
+
+def _leader_member(scene: Scene) -> Member | None:
+    return scene.view.member(scene.other_leader) if scene.other_leader else None
+
+
+def _clone_source(scene: Scene) -> Upstream | None:
+    """A running replica tagged `clonefrom`, else the leader's primary; None while there is neither."""
+    if not _is_primary_ready(scene):
+        return None
+    donors = (m for m in scene.view.members if m.tags.clonefrom and m.state == "running" and m.name != scene.me)
+    donor = next(donors, _leader_member(scene))
+    return upstream_of(donor) if donor else None
+
+
+def _stop_budget(scene: Scene) -> float:
+    return scene.policy.primary_stop_timeout_s
+
+
+def _when_ready(scene: Scene, reason: Reason, action: Clone | Follow | Rewind | StartStandby | StopServer) -> Verdict:
+    """The action, unless it failed a moment ago: then the reason of that, and the time of the next try."""
+    retry_at = scene.retry_at(type(action))
+    if scene.now >= retry_at:
+        return Verdict(reason, (action,))
+    failure = scene.state.failure(type(action).__name__)
+    text = failure.text if failure else ""
+    waiting = because(Code.BACKING_OFF, left_s=f"{retry_at - scene.now:.1f}", text=text)
+    return Verdict(waiting, wake_at=retry_at)
+
+
+def settle(scene: Scene) -> Verdict | None:
+    """Nothing to mend: the server starts, or runs without a leader to follow."""
+    if scene.server.phase is Phase.STARTING:
+        return Verdict(because(Code.SERVER_STARTING))
+    why = "nobody leads" if not scene.other_leader else f"{scene.other_leader} has not announced its address"
+    return Verdict(because(Code.WAIT_LEADER, why=why))

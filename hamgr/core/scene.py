@@ -1,0 +1,128 @@
+"""The state at one instant, with the questions that rules ask of it; and what a rule answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hamgr.core.actions import Action, Upstream
+from hamgr.core.cluster import ClusterView, LeaderKey, Member, Offer, Request
+from hamgr.core.policy import KILL_BUDGET_S, STOP_BEFORE_KILL_S, Policy
+from hamgr.core.reasons import Reason
+from hamgr.core.server import Phase, ServerView
+from hamgr.core.state import State
+from hamgr.core.units import Instant, after
+
+FIRST_RETRY_S = 0.1
+LONGEST_RETRY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A rule's answer: what to do, why, and when to look again even if nothing is learned until then."""
+
+    reason: Reason
+    actions: tuple[Action, ...] = ()
+    wake_at: Instant | None = None
+    may_renew: bool = True
+    """False ends the permit: the lease is left to run out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """State and clock. Properties are claims that hold at `now`."""
+
+    state: State
+    now: Instant
+    offer: Offer | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        request = self.state.cluster.request if self.state.cluster else None
+        object.__setattr__(self, "offer", self._valid_offer(request))
+
+    def _valid_offer(self, request: Request | None) -> Offer | None:
+        """An offer counts only while its holder still has the key in the term that it was written for."""
+        view = self.state.cluster
+        if view is None or view.leader is None or request is None or request.offer is None:
+            return None
+        offer = request.offer
+        is_current = offer.holder == view.leader.name and offer.term == view.term
+        return offer if is_current else None
+
+    @property
+    def me(self) -> str:
+        return self.state.me.name
+
+    @property
+    def policy(self) -> Policy:
+        return self.state.policy
+
+    @property
+    def server(self) -> ServerView:
+        return self.state.server
+
+    @property
+    def view(self) -> ClusterView:
+        """The cluster; only for rules that come after the one which demands that it was read."""
+        if self.state.cluster is None:
+            raise AssertionError("a rule asked for the cluster before it was read")
+        return self.state.cluster
+
+    @property
+    def leader(self) -> LeaderKey | None:
+        return self.state.cluster.leader if self.state.cluster else None
+
+    @property
+    def holds_key(self) -> bool:
+        """The leader key names this member, hangs on its present lease, and the deadline has not come."""
+        lease = self.state.lease
+        return (
+            self.leader is not None
+            and self.leader.name == self.me
+            and self.leader.lease_id == lease.lease_id
+            and lease.deadline is not None
+            and self.now < lease.deadline
+        )
+
+    @property
+    def may_be_primary(self) -> bool:
+        """Entitled to a writable server: by the view, or, before the first view, by the lease it was adopted with."""
+        if self.state.cluster is not None:
+            return self.holds_key
+        lease = self.state.lease
+        return lease.term > 0 and lease.deadline is not None and self.now < lease.deadline
+
+    @property
+    def has_time(self) -> bool:
+        """Enough is left of the lease for starting something that would have to be stopped before its end."""
+        deadline = self.state.lease.deadline
+        return deadline is not None and deadline - self.now > KILL_BUDGET_S + 2 * STOP_BEFORE_KILL_S
+
+    @property
+    def other_leader(self) -> str:
+        """The other member that holds the leader key; empty when nobody does, or this member."""
+        return self.leader.name if self.leader is not None and self.leader.name != self.me else ""
+
+    @property
+    def upstream(self) -> Upstream:
+        """Where a replica should stream from: the leader, as far as its address is known."""
+        member = self.view.member(self.other_leader) if self.other_leader else None
+        return upstream_of(member) if member else Upstream(self.other_leader)
+
+    @property
+    def is_server_down(self) -> bool:
+        return self.server.phase in (Phase.STOPPED, Phase.CRASHED)
+
+    def retry_at(self, kind: type) -> Instant:
+        """When an action of that kind may be tried (again): doubling pauses after failures in a row."""
+        failure = self.state.failure(kind.__name__)
+        if failure is None:
+            return Instant(0.0)
+        pause = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(failure.count - 1, 10))
+        return after(failure.at, pause)
+
+
+def upstream_of(member: Member) -> Upstream:
+    """Host and port out of a member's `postgres://host:port/db`."""
+    address = member.conn_url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    host, _, port = address.rpartition(":")
+    return Upstream(member.name, host.strip("[]"), int(port)) if port.isdigit() else Upstream(member.name)

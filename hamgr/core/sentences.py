@@ -1,0 +1,74 @@
+"""Codes into sentences, for logs, REST and CLI alike."""
+
+from __future__ import annotations
+
+from hamgr.core.reasons import Code, Reason
+
+SENTENCES: dict[Code, str] = {
+    Code.STARTING: "starting: the local server has not been looked at yet",
+    Code.LEADING: "leading in term {term}",
+    Code.FOLLOWING: "following {leader}",
+    Code.PAUSED: "paused: automatic changes are off, run `hamgr resume` to turn them on",
+    Code.BUSY: "waiting for {task} to end",
+    Code.NO_VIEW: "etcd has not been read yet: {error}",
+    Code.NO_LEASE: "getting a lease from etcd",
+    Code.STORE_DOWN: "etcd does not answer: {error}",
+    Code.UNUSABLE_DATA: "the data directory cannot be used: {problem}",
+    Code.FOREIGN_DATA: (
+        "the data directory belongs to another cluster (system identifier {local}, here {cluster}): "
+        "move it away, or correct `scope`"
+    ),
+    Code.NOT_ENTITLED: "fencing: the server may accept writes, and this member does not hold the leader key",
+    Code.OTHER_LEADS: "fencing: the server may accept writes, and {leader} holds the leader key",
+    Code.DEADLINE_NEAR: "stopping the server: the lease runs out in {left_s} s and could not be renewed",
+    Code.STOPPING: "stopping in order",
+    Code.STOPPED: "stopped in order",
+    Code.REPLACED: "this agent ends, to be replaced; server and lease stay",
+    Code.INITIALIZING: "making a new cluster",
+    Code.WAIT_INITIALIZE: "waiting for {leader} to make the cluster",
+    Code.WAIT_LEADER: "waiting for a leader: {why}",
+    Code.RETAKING_KEY: "putting the leader key onto the present lease",
+    Code.PROMOTING: "promoting in term {term}",
+    Code.SERVER_STARTING: "waiting for the server to accept connections",
+    Code.START_TOOK_TOO_LONG: "giving the lead up: the server does not start here: {text}",
+    Code.EXAMINING_CRASH: "the server ended without being asked: reading where its WAL ends",
+    Code.OFFERING: "offering the lead to a replica that has all WAL up to {lsn}",
+    Code.OFFER_DECLINED: "no replica that has all WAL up to {lsn} took the lead in time",
+    Code.RESTART_IN_PLACE: "starting the server in place",
+    Code.CRASHED_AGAIN: "giving the lead up: the server ended twice within a minute",
+    Code.RELEASING: "giving the leader key up",
+    Code.REQUEST_REFUSED: "refused the request: {why}",
+    Code.PREPARING_HAND_OVER: "preparing to hand over to {successor}",
+    Code.HANDING_OVER: "handing over to {successor}",
+    Code.HAND_OVER_ABORTED: "hand-over to {successor} aborted: it did not take the lead in time",
+    Code.MAY_NOT_LEAD: "not a candidate: tagged nofailover",
+    Code.LAGS_TOO_FAR: "not a candidate: {behind} bytes behind, maximum_lag_on_failover is {limit}",
+    Code.OLD_TIMELINE: "not a candidate: on timeline {own}, the cluster is on {cluster}",
+    Code.NOT_CANDIDATE: "not a candidate: {candidate} was named",
+    Code.NOT_IN_SYNC: "not a candidate: not in the synchronous set",
+    Code.LACKS_OFFERED_WAL: "not a candidate: has WAL up to {own}, the leader's ends at {lsn}",
+    Code.VOTING: "voting for term {term}",
+    Code.WAIT_BALLOTS: "waiting for the ballots of {members}",
+    Code.WAIT_WINNER: "waiting for {winner}, whose ballot is greater, to take the lead",
+    Code.TAKING_LEAD: "taking the lead in term {term}",
+    Code.CLONING: "copying the data directory from {source}",
+    Code.STARTING_STANDBY: "starting the server as a standby of {leader}",
+    Code.DIVERGED: "the local WAL has diverged from {leader}",
+    Code.REWINDING: "rewinding onto the history of {leader}",
+    Code.REDIRECTING: "pointing the server at {leader}",
+    Code.NOT_STREAMING: "running, but not streaming from {leader} yet",
+    Code.ORDER: "carrying out the order to {kind}",
+    Code.BACKING_OFF: "trying again in {left_s} s: {text}",
+}
+
+
+def sentence(reason: Reason) -> str:
+    """The reason in words. Values that the sentence needs and the reason lacks show as '?'."""
+    template = SENTENCES[reason.code]
+    values = dict(reason.values)
+    return template.format_map(_Lenient(values))
+
+
+class _Lenient(dict[str, str]):
+    def __missing__(self, key: str) -> str:
+        return "?"
