@@ -1,0 +1,213 @@
+"""The cluster under drill: hosts, etcd and members, driven from outside like an operator would."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hamgr.drill.accounts import Account, interpreter_for, own
+from hamgr.drill.errors import DrillError
+from hamgr.drill.hosts import Host, loopback_hosts
+from hamgr.drill.member import Member, Standing
+from hamgr.drill.network import Network, free_port
+from hamgr.drill.programs import postgres_bin_dir
+from hamgr.drill.store import Store
+
+SCOPE = "drill"
+CLIENT_HOST = "client"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to build. `dcs`: further keys of bootstrap.dcs, as in the configuration file."""
+
+    directory: Path
+    """An empty directory of its own that the servers' account can reach."""
+    account: Account | None
+    on_netns: bool = False
+    members: int = 3
+    store_members: int = 3
+    ttl_s: float = 5
+    dcs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Cluster:
+    """Hosts, store and members of one drill. Built stopped; `start` forms it; `close` leaves nothing."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.logs = own(plan.directory / "logs", None)
+        self.network: Network | None = None
+        self._python = interpreter_for(plan.account, plan.directory)
+        members = [f"db{number}" for number in range(1, plan.members + 1)]
+        stores = [f"etcd{number}" for number in range(1, plan.store_members + 1)]
+        self.hosts = self._make_hosts([*members, *stores, CLIENT_HOST])
+        taken: set[int] = set()
+        self.store = Store([self.hosts[name] for name in stores], self.logs, taken)
+        self.password = secrets.token_hex(16)
+        self.members = [self._make_member(self.hosts[name], taken) for name in members]
+        for member in self.members:
+            member.write_config(member_settings(member, self.store.endpoints, plan))
+
+    def _make_hosts(self, names: Sequence[str]) -> dict[str, Host]:
+        room = own(self.plan.directory / "hosts", None)
+        if self.plan.on_netns:
+            self.network = Network(names, room, self.plan.account)
+            return self.network.hosts
+        return loopback_hosts(names, room, self.plan.account)
+
+    def _make_member(self, host: Host, taken: set[int]) -> Member:
+        for name in ("run", "socket"):
+            own(host.directory / name, self.plan.account)
+        return Member(
+            name=host.name,
+            host=host,
+            rest_port=free_port("127.0.0.1", taken),
+            postgres_port=free_port("127.0.0.1", taken),
+            password=self.password,
+            log=self.logs / f"{host.name}.log",
+        )
+
+    @property
+    def client_host(self) -> Host:
+        return self.hosts[CLIENT_HOST]
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """Member name -> conninfo without password, for the client."""
+        return {member.name: member.dsn for member in self.members}
+
+    def start(self, timeout_s: float = 90.0) -> None:
+        """True on return: etcd runs and the members form a cluster. Raises DrillError otherwise."""
+        self.store.start()
+        for member in self.members:
+            self.start_member(member)
+        self.wait_until_settled(timeout_s)
+
+    def start_member(self, member: Member) -> None:
+        """Start a member's guard and agent, for the first time or again."""
+        member.start(self._python)
+
+    def leader(self) -> Member | None:
+        """The one member whose REST says that it is primary; None while there is none or more than one."""
+        leaders = [member for member in self.members if member.is_leader()]
+        return leaders[0] if len(leaders) == 1 else None
+
+    def need_leader(self) -> Member:
+        """The leader. Raises DrillError when there is none."""
+        leader = self.leader()
+        if leader is None:
+            raise DrillError("no member answers /primary with 200 (or several do)")
+        return leader
+
+    def replicas(self) -> list[Member]:
+        """All members but the leader."""
+        leader = self.need_leader()
+        return [member for member in self.members if member is not leader]
+
+    def wait_until_settled(self, timeout_s: float) -> Member:
+        """The leader, as soon as every member is leader or streaming replica on its timeline.
+
+        Judged by REST and by SQL, which must agree. Raises DrillError with what is missing and the folder of
+        logs after `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        while missing := self.unsettled():
+            if time.monotonic() > deadline:
+                raise DrillError(f"not settled after {timeout_s:g} s: {missing}; logs: {self.logs}")
+            time.sleep(0.1)
+        return self.need_leader()
+
+    def unsettled(self) -> str:
+        """Why the cluster is not settled, empty if it is."""
+        for member in self.members:
+            if member.guard is None or member.guard.ended.is_set():
+                return f"{member.name} does not run"
+            if not member.is_in_place():
+                said = member.says()
+                return f"{member.name} is {said.get('role', 'silent')}, {said.get('state', 'no state')}"
+        leader = self.leader()
+        if leader is None:
+            return "no leader, or several"
+        return why_unsettled(leader.name, {member.name: member.standing() for member in self.members})
+
+    def keep(self) -> list[int]:
+        """Let everything outlive this process. Returns the pids whose SIGTERM ends it."""
+        if self.network is not None:
+            raise DrillError("only a cluster on loopback can be kept")
+        for host in self.hosts.values():
+            host.keep()
+        return [host.pid for host in self.hosts.values()]
+
+    def close(self) -> None:
+        """End everything. Files stay: they are the caller's."""
+        if self.network is not None:
+            self.network.close()
+            return
+        for host in self.hosts.values():
+            host.close()
+
+
+def why_unsettled(leader: str, standings: Mapping[str, Standing | None]) -> str:
+    """What contradicts 'leader' being the only primary and all others streaming on its timeline. Pure."""
+    head = standings[leader]
+    if head is None or not head.is_primary:
+        return f"{leader} leads by REST but by SQL it is {'a standby' if head else 'silent'}"
+    for name, standing in standings.items():
+        if name == leader:
+            continue
+        if standing is None:
+            return f"{name}: postgres does not answer"
+        if standing.is_primary:
+            return f"{name} and {leader} are both primary by SQL"
+        if not standing.is_streaming:
+            return f"{name} does not stream"
+        if standing.timeline != head.timeline:
+            return f"{name} streams timeline {standing.timeline}, {leader} writes {head.timeline}"
+    return ""
+
+
+def member_settings(member: Member, etcd_hosts: Sequence[str], plan: Plan) -> dict[str, Any]:
+    """A member's configuration file: the keys that an operator would write, plus its own directories."""
+    host = member.host
+    password = member.password
+    network = "127.0.0.1/32" if not host.is_netns else f"{host.address.rpartition('.')[0]}.0/24"
+    return {
+        "scope": SCOPE,
+        "name": member.name,
+        "restapi": {
+            "listen": f"{host.address}:{member.rest_port}",
+            "connect_address": f"{host.address}:{member.rest_port}",
+        },
+        "etcd3": {"hosts": list(etcd_hosts)},
+        "bootstrap": {
+            "dcs": {
+                "ttl": plan.ttl_s,
+                **plan.dcs,
+                "postgresql": {"parameters": {"max_connections": 100, "shared_buffers": "64MB"}},
+            },
+            "initdb": [{"encoding": "UTF8"}, "data-checksums"],
+        },
+        "postgresql": {
+            "listen": f"{host.address}:{member.postgres_port}",
+            "connect_address": f"{host.address}:{member.postgres_port}",
+            "data_dir": str(member.data_dir),
+            "bin_dir": str(postgres_bin_dir()),
+            "authentication": {
+                "superuser": {"username": "postgres", "password": password},
+                "replication": {"username": "replicator", "password": password},
+                "rewind": {"username": "rewinder", "password": password},
+            },
+            "parameters": {"unix_socket_directories": str(host.directory / "socket")},
+            "pg_hba": [
+                "local all all scram-sha-256",
+                f"host all all {network} scram-sha-256",
+                f"host replication replicator {network} scram-sha-256",
+            ],
+        },
+        "guard": {"runtime_dir": str(member.runtime_dir)},
+    }

@@ -1,0 +1,117 @@
+"""The demonstration: a cluster forms on this machine, and three failures show what hamgr is for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from hamgr.drill.cluster import Cluster
+from hamgr.drill.faults import FAULTS
+from hamgr.drill.report import print_outcome, print_summary
+from hamgr.drill.run import Outcome, Say, run_drill
+from hamgr.drill.session import Session, plan_for
+
+DEMO_FAULTS = ("switchover", "postgres-killed", "member-lost")
+
+
+def show_demo(console: Console, session: Session, ttl_s: float, keep: bool) -> bool:
+    """Run the demonstration in a session. Returns whether all went well: nothing lost, never two primaries.
+
+    With `keep` the cluster and its files outlive this process. Raises DrillError when no cluster forms.
+    """
+    plan = plan_for(session, on_netns=False, ttl_s=ttl_s, store_members=1)
+    as_whom = f" as user {plan.account.name}" if plan.account else ""
+    console.print(f"etcd and three members start on this machine{as_whom}, in {session.directory}")
+    with progress(console) as say:
+        say("the cluster forms")
+        cluster = session.need_cluster(plan)
+    print_members(console, cluster)
+    outcomes = []
+    for name in DEMO_FAULTS:
+        outcomes.append(_show(console, cluster, name))
+        if outcomes[-1].verdict is None:
+            break
+    print_summary(console, outcomes)
+    good = len(outcomes) == len(DEMO_FAULTS) and all(outcome.is_good for outcome in outcomes)
+    if keep and outcomes[-1].verdict is not None:
+        _keep(console, session, cluster)
+    session.keep_files = session.keep_files or not good
+    if not good:
+        console.print(f"logs: {cluster.logs}", highlight=False)
+    return good
+
+
+def _show(console: Console, cluster: Cluster, name: str) -> Outcome:
+    fault = FAULTS[name]
+    with progress(console) as say:
+        outcome = run_drill(cluster, fault, lambda text: say(f"{fault.name}: {text}"))
+    print_outcome(console, fault.title, outcome)
+    return outcome
+
+
+@contextmanager
+def progress(console: Console) -> Iterator[Say]:
+    """A live line on a terminal; in a log one plain line per step."""
+    if console.is_terminal:
+        with console.status("") as status:
+            yield status.update
+    else:
+        yield lambda text: console.print(f"- {text}", highlight=False)
+
+
+def print_members(console: Console, cluster: Cluster) -> None:
+    """Who is what, from the members' own REST."""
+    for member in cluster.members:
+        said = member.says()
+        role = "leader" if member.is_leader() else said.get("role", "?")
+        console.print(
+            f"  {member.name}  {role:<8} timeline {said.get('timeline', '?')}  "
+            f"postgres {member.host.address}:{member.postgres_port}  REST {member.rest_url}",
+            highlight=False,
+        )
+
+
+def _keep(console: Console, session: Session, cluster: Cluster) -> None:
+    """Leave the cluster up and say how to look at it and how to end it."""
+    pids = cluster.keep()
+    stop = session.directory / "stop"
+    stop.write_text(stop_script(pids, session.directory))
+    stop.chmod(0o755)
+    member = cluster.members[0]
+    hamgr = Path(sys.executable).parent / "hamgr"
+    console.print("\nThe cluster stays up:")
+    print_members(console, cluster)
+    password = "" if os.geteuid() == 0 else f" (password: see {member.config_path})"
+    for line in (
+        f"look:   {hamgr} -c {member.config_path} list",
+        f"REST:   curl -s {member.rest_url}/cluster",
+        f'SQL:    psql "host={member.host.address} port={member.postgres_port} user=postgres"{password}',
+        f"logs:   {cluster.logs}",
+        f"end it: {stop}",
+    ):
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
+    session.keep_files = True
+    session.cluster = None
+
+
+def stop_script(pids: list[int], directory: Path) -> str:
+    """A shell script that ends a kept cluster.
+
+    A pid is signalled only if it still is the subreaper that it was: pids are used again.
+    """
+    return (
+        "#!/bin/sh\n"
+        "# Ends the kept demonstration and removes its files.\n"
+        f"for pid in {' '.join(map(str, pids))}; do\n"
+        '    if tr "\\0" " " <"/proc/$pid/cmdline" 2>/dev/null | grep -q subreaper; then kill "$pid"; fi\n'
+        "done\n"
+        f"for pid in {' '.join(map(str, pids))}; do\n"
+        '    while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done\n'
+        "done\n"
+        f"rm -rf '{directory}'\n"
+    )

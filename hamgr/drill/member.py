@@ -1,0 +1,145 @@
+"""One member of the cluster under drill: its configuration file, its processes, and what it says of itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import requests
+import yaml
+
+from hamgr.drill.client import conninfo
+from hamgr.drill.errors import DrillError
+from hamgr.drill.hosts import Host, Process
+
+_REST_TIMEOUT_S = 1.0
+
+_STANDING = """
+SELECT pg_is_in_recovery(),
+       (SELECT status FROM pg_stat_wal_receiver),
+       (SELECT received_tli FROM pg_stat_wal_receiver),
+       CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a server itself says by SQL. `timeline`: written to if primary, received if standby."""
+
+    is_primary: bool
+    is_streaming: bool
+    timeline: int
+
+
+@dataclass(slots=True)
+class Member:
+    """One database host with an agent. `guard` is what `hamgr agent FILE` became, while it runs."""
+
+    name: str
+    host: Host
+    rest_port: int
+    postgres_port: int
+    password: str
+    log: Path
+    guard: Process | None = None
+
+    @property
+    def rest_url(self) -> str:
+        return f"http://{self.host.address}:{self.rest_port}"
+
+    @property
+    def dsn(self) -> str:
+        """libpq's connection string, without the password."""
+        return conninfo(self.host.address, self.postgres_port)
+
+    @property
+    def data_dir(self) -> Path:
+        return self.host.directory / "data"
+
+    @property
+    def runtime_dir(self) -> Path:
+        return self.host.directory / "run"
+
+    @property
+    def config_path(self) -> Path:
+        return self.host.directory / "hamgr.yml"
+
+    def get(self, path: str) -> requests.Response | None:
+        """Answer of the member's REST, whatever its code; None when there is none within a second."""
+        try:
+            return requests.get(f"{self.rest_url}{path}", timeout=_REST_TIMEOUT_S)
+        except requests.RequestException:
+            return None
+
+    def says(self) -> dict[str, Any]:
+        """Body of GET /patroni; empty when there is no proper answer."""
+        answer = self.get("/patroni")
+        try:
+            body = answer.json() if answer is not None else {}
+        except ValueError:
+            return {}
+        return body if isinstance(body, dict) else {}
+
+    def is_leader(self) -> bool:
+        """Whether GET /primary answers 200."""
+        answer = self.get("/primary")
+        return answer is not None and answer.status_code == 200
+
+    def is_in_place(self) -> bool:
+        """By its own REST: the leader, or a replica that streams."""
+        body = self.says()
+        streams = "streaming" in (body.get("replication_state"), body.get("state"))
+        return (body.get("role") == "replica" and streams) or self.is_leader()
+
+    def standing(self) -> Standing | None:
+        """By SQL; None when the server does not answer."""
+        try:
+            with psycopg.connect(self.dsn, password=self.password, autocommit=True) as connection:
+                row = connection.execute(_STANDING).fetchone()
+        except psycopg.Error:
+            return None
+        assert row is not None
+        in_recovery, status, received, written = row
+        timeline = int(received or 0) if in_recovery else int(written, 16)
+        return Standing(not in_recovery, status == "streaming", timeline)
+
+    def postmaster_pid(self) -> int:
+        """First line of postmaster.pid. Raises DrillError when no server is recorded there or it is dead."""
+        try:
+            pid = int((self.data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
+        except (OSError, ValueError) as error:
+            raise DrillError(f"{self.name}: no running postgres: {error}") from error
+        if not os.path.exists(f"/proc/{pid}"):
+            raise DrillError(f"{self.name}: postmaster.pid names {pid}, which is dead")
+        return pid
+
+    def guard_pid(self) -> int:
+        """Of the process that was started as `hamgr agent FILE`. Raises DrillError when it is dead."""
+        if self.guard is None or self.guard.ended.is_set():
+            raise DrillError(f"{self.name}: no running guard")
+        return self.guard.pid
+
+    def agent_pid(self) -> int:
+        """The guard's child that is not postgres. Raises DrillError when there is none just now."""
+        children = Path(f"/proc/{self.guard_pid()}/task/{self.guard_pid()}/children")
+        for pid in children.read_text().split():
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if not os.path.basename(command[0]).startswith((b"postgres", b"postmaster")):
+                return int(pid)
+        raise DrillError(f"{self.name}: no running agent")
+
+    def start(self, python: Path) -> None:
+        """Start guard, agent and, through them, the server; returns at once."""
+        argv = [str(python), "-m", "hamgr", "agent", str(self.config_path)]
+        self.guard = self.host.spawn(argv, self.log)
+
+    def write_config(self, settings: Mapping[str, Any]) -> None:
+        """Write the member's file, readable by its account only: it holds passwords."""
+        self.config_path.touch(mode=0o600)
+        self.config_path.write_text(yaml.safe_dump(dict(settings), sort_keys=False))
+        if self.host.account is not None:
+            os.chown(self.config_path, self.host.account.uid, self.host.account.gid)

@@ -1,0 +1,124 @@
+"""Outcomes for people: a pipeline as bars in milliseconds, a table of verdicts."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from hamgr.drill.run import Outcome
+
+_BAR_WIDTH = 44
+
+
+def pipeline_lines(record: Mapping[str, Any]) -> list[str]:
+    """A failover record as one line per stage: name, bar on a common scale, milliseconds.
+
+    A stage that nobody measured is said to be unknown, never drawn as zero.
+    """
+    stages = [stage for stage in record.get("stages") or [] if isinstance(stage, dict)]
+    known = [stage for stage in stages if _is_known(stage)]
+    if not known:
+        return ["no stage was measured"]
+    begin_s = min(0.0, *(stage["start_s"] for stage in known))
+    length_s = max(max(stage["end_s"] for stage in known) - begin_s, 1e-6)
+    lines = []
+    for stage in stages:
+        name = str(stage.get("name", "?"))
+        if not _is_known(stage):
+            lines.append(f"{name:<9}{'':{_BAR_WIDTH}}  unknown")
+            continue
+        start = round((stage["start_s"] - begin_s) / length_s * _BAR_WIDTH)
+        end = round((stage["end_s"] - begin_s) / length_s * _BAR_WIDTH)
+        bar = (" " * min(start, _BAR_WIDTH - 1) + "█" * max(1, end - start))[:_BAR_WIDTH]
+        took_ms = (stage["end_s"] - stage["start_s"]) * 1000
+        lines.append(
+            f"{name:<9}{bar:<{_BAR_WIDTH}}{took_ms:8.1f} ms  until {stage['end_s'] * 1000:.1f} ms{_measured_by(stage)}"
+        )
+    return lines
+
+
+def _is_known(stage: Mapping[str, Any]) -> bool:
+    return all(isinstance(stage.get(edge), int | float) for edge in ("start_s", "end_s"))
+
+
+def _measured_by(stage: Mapping[str, Any]) -> str:
+    return f"  ({stage['by']})" if stage.get("by") else ""
+
+
+def print_outcome(console: Console, title: str, outcome: Outcome) -> None:
+    """One fault in full: pipeline, gap, losses, verdict."""
+    console.print(f"\n[bold]{title}[/bold]  (ttl {outcome.ttl_s:g} s)")
+    if outcome.verdict is None:
+        console.print(f"  [red]not finished:[/red] {outcome.error}", highlight=False)
+        return
+    if outcome.record is not None:
+        head = [f"{key} {outcome.record[key]}" for key in ("cause", "former", "leader") if outcome.record.get(key)]
+        console.print(f"  pipeline: {', '.join(head)}", highlight=False)
+        for line in pipeline_lines(outcome.record):
+            console.print(f"    {line}", highlight=False)
+    elif outcome.verdict.leader_changes:
+        console.print("  pipeline: hamgr shows no record of it")
+    verdict = outcome.verdict
+    console.print(
+        f"  write gap {ms(verdict.write_gap_s)}, acknowledged writes {verdict.acknowledged}, "
+        f"lost {verdict.lost + verdict.lost_pinned}, two primaries {ms(verdict.two_primaries_s)}, "
+        f"led by {' then '.join(verdict.leaderships)}",
+        highlight=False,
+    )
+    back = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in verdict.rejoin_s.items() if seconds)
+    if back:
+        console.print(f"  back in place: {back}", highlight=False)
+    console.print(f"  verdict: {verdict_words(outcome)}")
+
+
+def verdict_words(outcome: Outcome) -> str:
+    """The verdict in a few words, with rich's colours."""
+    verdict = outcome.verdict
+    if verdict is None:
+        return "[red]NOT FINISHED[/red]"
+    wrong = []
+    if verdict.lost or verdict.lost_pinned:
+        wrong.append(f"{verdict.lost + verdict.lost_pinned} ACKNOWLEDGED WRITES LOST")
+    if verdict.two_primaries:
+        wrong.append("TWO PRIMARIES")
+    if verdict.timelines_twice:
+        wrong.append(f"TIMELINE {verdict.timelines_twice[0]} USED TWICE")
+    if outcome.moved_needlessly:
+        wrong.append("LEADER CHANGED WITHOUT NEED")
+    return f"[red]{', '.join(wrong)}[/red]" if wrong else "[green]good[/green]"
+
+
+def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
+    """One row per fault: medians and worst cases over its runs."""
+    table = Table(title="drills")
+    for name in ("fault", "ttl", "runs", "gap median", "gap max", "lost", "two primaries", "rejoin max", "verdict"):
+        table.add_column(name, justify="left" if name in ("fault", "verdict") else "right")
+    by_fault: dict[tuple[str, float], list[Outcome]] = {}
+    for outcome in outcomes:
+        by_fault.setdefault((outcome.fault, outcome.ttl_s), []).append(outcome)
+    for (fault, ttl_s), runs in by_fault.items():
+        verdicts = [run.verdict for run in runs if run.verdict is not None]
+        gaps = [each.write_gap_s for each in verdicts if each.write_gap_s is not None]
+        rejoins = [seconds for each in verdicts for seconds in each.rejoin_s.values()]
+        worst = next((run for run in runs if not run.is_good), runs[0])
+        table.add_row(
+            fault,
+            f"{ttl_s:g} s",
+            str(len(runs)),
+            ms(statistics.median(gaps) if gaps else None),
+            ms(max(gaps, default=None)),
+            str(sum(each.lost + each.lost_pinned for each in verdicts)),
+            ms(max((each.two_primaries_s for each in verdicts), default=0.0)),
+            f"{max(rejoins, default=0.0):.2f} s",
+            verdict_words(worst),
+        )
+    console.print(table)
+
+
+def ms(seconds: float | None) -> str:
+    """A duration as people read it; None: writes never came back."""
+    return "never ended" if seconds is None else f"{seconds * 1000:.0f} ms"

@@ -1,0 +1,81 @@
+"""A directory and a cluster for as long as drills run, and nothing left afterwards."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+
+from hamgr.drill.accounts import server_account
+from hamgr.drill.cluster import Cluster, Plan
+from hamgr.drill.errors import DrillError
+from hamgr.drill.programs import missing_programs
+
+
+@dataclass(slots=True)
+class Session:
+    """One run of `demo` or `drill`. `keep_files`: the directory stays, because somebody asked or must look."""
+
+    directory: Path
+    keep_files: bool
+    cluster: Cluster | None = None
+    built: int = 0
+
+    def need_cluster(self, plan: Plan) -> Cluster:
+        """The cluster, formed anew in a fresh directory if there is none. Raises DrillError."""
+        if self.cluster is None:
+            self.built += 1
+            self.cluster = Cluster(replace(plan, directory=self.directory / f"cluster-{self.built}"))
+            self.cluster.start()
+        return self.cluster
+
+    def drop_cluster(self) -> None:
+        """End the cluster, if there is one; its files stay until the session ends."""
+        if self.cluster is not None:
+            self.cluster.close()
+            self.cluster = None
+
+
+@contextmanager
+def open_session(directory: Path | None) -> Iterator[Session]:
+    """A session in `directory`, which then stays, or in a temporary one, which goes unless told otherwise.
+
+    SIGTERM ends it as orderly as Ctrl-C. Raises DrillError when programs are missing.
+    """
+    missing = missing_programs()
+    if missing:
+        raise DrillError(f"missing: {', '.join(missing)}; on Debian and Ubuntu: apt install {' '.join(missing)}")
+    keep_files = directory is not None
+    room = directory or Path(tempfile.mkdtemp(prefix="hamgr-drill-"))
+    room.mkdir(parents=True, exist_ok=True)
+    # The servers' account must pass through it; what is secret below has modes of its own.
+    room.chmod(0o755)
+    session = Session(room.resolve(), keep_files)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield session
+    finally:
+        session.drop_cluster()
+        signal.signal(signal.SIGTERM, before)
+        if not session.keep_files:
+            shutil.rmtree(room, ignore_errors=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def plan_for(session: Session, *, on_netns: bool, ttl_s: float, store_members: int) -> Plan:
+    """What to build in a session; as root the servers run as an unprivileged user."""
+    return Plan(
+        directory=session.directory,
+        account=server_account(),
+        on_netns=on_netns,
+        ttl_s=ttl_s,
+        store_members=store_members,
+    )
