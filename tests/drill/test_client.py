@@ -1,0 +1,118 @@
+"""The client finds gaps, losses and second primaries of real servers."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from hamgr.drill.client import Client, is_steady, make_table, stored_numbers
+from hamgr.drill.errors import DrillError
+from hamgr.drill.hosts import Host
+from hamgr.drill.verdict import Ack, Verdict, judge
+from tests.drill.plainserver import PlainServer
+
+
+def verdict_of(client: Client, dsn: str, fault_ns: int) -> Verdict:
+    end_ns = time.monotonic_ns()
+    client.stop()
+    return judge(
+        client.routed.read(),
+        client.pinned.read(),
+        stored_routed=stored_numbers(dsn, "", "routed"),
+        stored_pinned=stored_numbers(dsn, "", "pinned"),
+        fault_ns=fault_ns,
+        end_ns=end_ns,
+    )
+
+
+def test_killed_server_is_a_gap_as_long_as_it_is_down_and_loses_nothing(
+    server: PlainServer, hosts: dict[str, Host], room: Path
+) -> None:
+    make_table(server.dsn, "")
+    client = Client(hosts["client"], {"a": server.dsn}, "", room / "client")
+    client.wait_until_writing(time.monotonic_ns(), 0.3, 20)
+    fault_ns = time.monotonic_ns()
+    hosts["a"].kill_all()
+    down_ns = time.monotonic_ns()
+    server.start()
+    up_ns = time.monotonic_ns()
+    client.wait_until_writing(up_ns, 0.3, 20)
+    verdict = verdict_of(client, server.dsn, fault_ns)
+    assert verdict.write_gap_s is not None
+    assert verdict.write_gap_s > 0.5 * (up_ns - down_ns) / 1e9
+    assert verdict.is_safe
+    assert verdict.leaderships == ("a/1",)
+
+
+def test_application_moves_on_when_its_host_dies_and_the_loss_is_counted(
+    server: PlainServer, other_server: PlainServer, hosts: dict[str, Host], room: Path
+) -> None:
+    """Two servers that know nothing of each other are the worst cluster there is."""
+    for each in (server, other_server):
+        make_table(each.dsn, "")
+    targets = {"a": server.dsn, "b": other_server.dsn}
+    client = Client(hosts["client"], targets, "", room / "client")
+    client.wait_until_writing(time.monotonic_ns(), 0.3, 20)
+    first = client.routed.read()[-1].host
+    fault_ns = time.monotonic_ns()
+    hosts[first].kill_all()
+    client.wait_until_writing(fault_ns, 0.3, 20)
+    survivor = other_server if first == "a" else server
+    verdict = verdict_of(client, survivor.dsn, fault_ns)
+    assert verdict.lost > 0
+    assert verdict.two_primaries
+    assert verdict.timelines_twice == (1,)
+    assert client.routed.acks[-1].host == survivor.host.name
+
+
+def test_refused_writes_stay_out_of_the_servers_log(server: PlainServer, hosts: dict[str, Host], room: Path) -> None:
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        make_table(server.dsn, "")
+        connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        connection.execute("SELECT pg_reload_conf()")
+    client = Client(hosts["client"], {"a": server.dsn}, "", room / "client")
+    with pytest.raises(DrillError, match="no steady writes"):
+        client.wait_until_writing(time.monotonic_ns(), 0.3, 1.0)
+    client.stop()
+    assert client.routed.read() == []
+    assert "read-only transaction" not in server.log.read_text()
+
+
+def test_client_that_died_is_an_error_not_a_gap(server: PlainServer, hosts: dict[str, Host], room: Path) -> None:
+    make_table(server.dsn, "")
+    client = Client(hosts["client"], {"a": server.dsn}, "", room / "client")
+    client.wait_until_writing(time.monotonic_ns(), 0.3, 20)
+    hosts["client"].kill_all()
+    with pytest.raises(DrillError, match="client died"):
+        client.wait_until_writing(time.monotonic_ns() + 10**12, 0.3, 20)
+
+
+def test_password_is_not_on_the_command_line(server: PlainServer, hosts: dict[str, Host], room: Path) -> None:
+    make_table(server.dsn, "")
+    client = Client(hosts["client"], {"a": server.dsn}, "s3cret", room / "client")
+    client.wait_until_writing(time.monotonic_ns(), 0.3, 20)
+    commands = [Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdigit()]
+    assert not any(b"s3cret" in command.read_bytes() for command in commands if command.exists())
+    client.stop()
+
+
+def acks_every(step_ms: int, begin_ms: int, end_ms: int) -> list[Ack]:
+    return [Ack(at, "a", 1, at * 10**6, at * 10**6 + 1) for at in range(begin_ms, end_ms, step_ms)]
+
+
+def test_writes_are_steady_only_without_a_long_pause() -> None:
+    before, after = acks_every(4, 0, 1000), acks_every(4, 1800, 3000)
+    assert is_steady([*before, *after], 0, 3_000_000_000, 1.0)
+    assert not is_steady([*before, *after[:100]], 0, 2_200_000_000, 1.0)
+
+
+def test_writes_from_before_the_fault_do_not_count_as_steady() -> None:
+    assert not is_steady(acks_every(4, 0, 1000), 900_000_000, 1_000_000_000, 0.5)
+
+
+def test_writes_that_ceased_are_not_steady() -> None:
+    assert not is_steady(acks_every(4, 0, 1000), 0, 1_600_000_000, 0.9)
