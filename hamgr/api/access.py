@@ -1,0 +1,120 @@
+"""Who may change things: allow-list, client certificate, basic authentication, in Patroni's order and words."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import socket
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from urllib.parse import urlsplit
+
+from hamgr.api.config import ApiBroken, ApiConfig
+from hamgr.core.cluster import Member
+
+RESOLVE_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """A refusal of 401 or 403 with its reason."""
+
+    code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request, as far as access depends on it."""
+
+    address: str
+    has_certificate: bool
+    authorization: str | None
+
+
+async def denial_of(config: ApiConfig, caller: Caller, members: Iterable[Member]) -> Denial | None:
+    """Why this caller may not change anything, or None if it may."""
+    if not await _is_allowed_address(config, caller.address, members):
+        return Denial(403, "Access is denied")
+    if config.is_https and config.verify_client != "none" and not caller.has_certificate:
+        return Denial(403, "client certificate required")
+    return _why_not_authenticated(config, caller.authorization)
+
+
+def _why_not_authenticated(config: ApiConfig, header: str | None) -> Denial | None:
+    if not config.username:
+        return None
+    if header is None:
+        return Denial(401, "no auth header received")
+    scheme, _, credentials = header.partition(" ")
+    expected = base64.b64encode(f"{config.username}:{config.password}".encode())
+    given = credentials.strip().encode("utf-8", "surrogateescape")
+    # The comparison comes first, so that its time says nothing of where the two differ.
+    if not hmac.compare_digest(given, expected) or scheme.lower() != "basic":
+        return Denial(401, "not authenticated")
+    return None
+
+
+async def _is_allowed_address(config: ApiConfig, address: str, members: Iterable[Member]) -> bool:
+    if not config.allowlist and not config.allowlist_include_members:
+        return True
+    caller = _plain(address)
+    if caller is None:
+        return False
+    if any(ip_address(caller) in network for network in config.allowlist):
+        return True
+    return config.allowlist_include_members and caller in await _addresses_of(members)
+
+
+def _plain(address: str) -> str | None:
+    """An address without zone, and as IPv4 where it is one in IPv6's clothes; None: not an address."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return str(mapped or parsed)
+
+
+async def _addresses_of(members: Iterable[Member]) -> frozenset[str]:
+    """The addresses behind the members' REST URLs; a name that does not resolve in time counts for nothing."""
+    hosts = {host for member in members if (host := urlsplit(member.api_url).hostname)}
+    found = await asyncio.gather(*(_resolve(host) for host in hosts))
+    return frozenset(address for addresses in found for address in addresses)
+
+
+async def _resolve(host: str) -> tuple[str, ...]:
+    if literal := _plain(host):
+        return (literal,)
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+            rows = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return ()
+    return tuple(plain for row in rows if (plain := _plain(str(row[4][0]))))
+
+
+def tls_context(config: ApiConfig) -> ssl.SSLContext | None:
+    """The server's TLS, with the files as they are now; None: plain HTTP. Raises ApiBroken naming the file."""
+    if config.certfile is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(config.certfile, config.keyfile, lambda: config.keyfile_password)
+    except OSError as problem:
+        raise ApiBroken(f"cannot use the REST certificate {config.certfile}: {problem}") from problem
+    try:
+        if config.cafile is not None:
+            context.load_verify_locations(config.cafile)
+        if config.ciphers:
+            context.set_ciphers(config.ciphers)
+    except OSError as problem:
+        what = config.cafile if config.cafile and not config.ciphers else f"{config.cafile} or {config.ciphers!r}"
+        raise ApiBroken(f"cannot use restapi.cafile or restapi.ciphers ({what}): {problem}") from problem
+    wanted = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+    context.verify_mode = wanted[config.verify_client]
+    return context

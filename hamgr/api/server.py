@@ -1,0 +1,183 @@
+"""The REST server: listens, limits, authorises, and turns requests into replies.
+
+aiohttp's low-level server without its application: a table look-up is the whole routing, because load
+balancers ask for /primary hundreds of times a second on a host whose cores belong to PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from hamgr.api.access import Caller, denial_of, tls_context
+from hamgr.api.config import ApiBroken, ApiConfig
+from hamgr.api.orders import Refusal
+from hamgr.api.port import AgentPort, Answer, Unavailable
+from hamgr.api.reply import Reply, json_reply, text_reply
+from hamgr.api.safe import Desk
+from hamgr.api.unsafe import HANDLERS, Handler
+from hamgr.core.health import CHECK_OF_PATH
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+SHUTDOWN_S = 1.0
+TLS_HANDSHAKE_S = 5.0
+BACKLOG = 512
+
+
+class Api:
+    """Turns one request into one reply."""
+
+    def __init__(self, config: ApiConfig, port: AgentPort) -> None:
+        self._config = config
+        self._port = port
+        self._desk = Desk(port)
+        self._safe_paths = frozenset((*CHECK_OF_PATH, *self._desk.at_once, *self._desk.reading))
+
+    async def respond(self, request: web.BaseRequest) -> web.Response:
+        """aiohttp's entry."""
+        target = request.raw_path
+        # A proxy may send the absolute form, which only the parsed URL tells apart.
+        path, _, query = (target if target.startswith("/") else request.rel_url.raw_path_qs).partition("?")
+        if len(path) > 1 and path.endswith("/"):
+            path = path[:-1]
+        reply = await self._reply(request, path, query)
+        return self._rendered(request.method, reply)
+
+    async def _reply(self, request: web.BaseRequest, path: str, query: str) -> Reply:
+        method = request.method
+        if method in SAFE_METHODS and path in self._safe_paths:
+            return self._desk.answer_at_once(path, query) or await self._read(path, query)
+        handlers = HANDLERS.get(path, {})
+        if method in handlers:
+            return await self._order(request, handlers[method])
+        allowed = [*(SAFE_METHODS if path in self._safe_paths else ()), *handlers]
+        if not allowed:
+            return json_reply(404, {"error": f"unknown path {path[:200]}"})
+        return Reply(405, b"", headers={"Allow": ", ".join(allowed)})
+
+    async def _read(self, path: str, query: str) -> Reply:
+        try:
+            async with asyncio.timeout(self._config.read_timeout_s):
+                return await self._desk.reading[path](query)
+        except TimeoutError:
+            return text_reply(503, f"no answer from etcd within {self._config.read_timeout_s} s")
+        except Unavailable as problem:
+            return text_reply(503, str(problem))
+
+    async def _order(self, request: web.BaseRequest, handler: Handler) -> Reply:
+        cluster = self._port.snapshot().state.cluster
+        denial = await denial_of(self._config, _caller(request), cluster.members if cluster else ())
+        if denial is not None:
+            realm = {"WWW-Authenticate": 'Basic realm="hamgr"'} if denial.code == 401 else None
+            return text_reply(denial.code, denial.text, realm)
+        try:
+            raw = await self._body(request)
+            async with asyncio.timeout(self._config.order_timeout_s):
+                return _shown(await handler(self._port, raw))
+        except Refusal as refusal:
+            return text_reply(refusal.code, refusal.text)
+        except Unavailable as problem:
+            return text_reply(503, str(problem))
+        except TimeoutError:
+            limit_s = self._config.order_timeout_s
+            return text_reply(503, f"not ended within {limit_s} s; whether it took effect is unknown")
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        try:
+            async with asyncio.timeout(self._config.body_timeout_s):
+                return await request.read()
+        except TimeoutError as problem:
+            limit_s = self._config.body_timeout_s
+            raise Refusal(408, f"the body did not arrive within {limit_s} s") from problem
+        except web.HTTPRequestEntityTooLarge as problem:
+            raise Refusal(413, f"the body is larger than {self._config.max_body_bytes} bytes") from problem
+        except web.RequestPayloadError as problem:
+            raise Refusal(400, f"the body cannot be read: {problem}") from problem
+
+    def _rendered(self, method: str, reply: Reply) -> web.Response:
+        headers = {"Content-Type": reply.content_type, "Server": "hamgr", **reply.headers}
+        headers.update(self._config.extra_headers)
+        return web.Response(status=reply.code, body=b"" if method == "OPTIONS" else reply.body, headers=headers)
+
+
+def _caller(request: web.BaseRequest) -> Caller:
+    transport = request.transport
+    certificate = transport.get_extra_info("peercert") if transport else None
+    return Caller(request.remote or "", bool(certificate), request.headers.get("Authorization"))
+
+
+def _shown(answer: Answer) -> Reply:
+    if answer.body is not None:
+        return json_reply(answer.code, answer.body)
+    return text_reply(answer.code, answer.text)
+
+
+class RunningApi:
+    """A REST server that listens."""
+
+    def __init__(self, config: ApiConfig, factory: web.Server, listeners: list[asyncio.Server]) -> None:
+        self._config = config
+        self._factory = factory
+        self._listeners = listeners
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that it listens on."""
+        host, port, *_ = self._listeners[0].sockets[0].getsockname()
+        return host, port
+
+    async def reload_certificates(self) -> None:
+        """New connections get the certificate, key and CA files as they are now; present ones stay.
+
+        The listening sockets are handed to a listener with a fresh TLS context rather than the old context
+        being loaded again, so that a CA removed from the file is no longer trusted. Raises ApiBroken, with
+        the old certificates still in use, if the files cannot be used.
+        """
+        tls = tls_context(self._config)
+        if tls is None:
+            return
+        old = self._listeners
+        loop = asyncio.get_running_loop()
+        copies = [socket.dup() for listener in old for socket in listener.sockets]
+        self._listeners = [
+            await loop.create_server(self._factory, sock=copy, ssl=tls, ssl_handshake_timeout=TLS_HANDSHAKE_S)
+            for copy in copies
+        ]
+        for listener in old:
+            listener.close()
+
+    async def close(self) -> None:
+        """Stop listening and end every connection, requests under way within a second."""
+        for listener in self._listeners:
+            listener.close()
+        await self._factory.shutdown(SHUTDOWN_S)
+
+
+async def start(config: ApiConfig, port: AgentPort) -> RunningApi:
+    """A REST server for this agent. Raises ApiBroken, with the address or file, if it cannot listen."""
+    api = Api(config, port)
+    tls = tls_context(config)
+    loop = asyncio.get_running_loop()
+
+    def limited(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=config.max_body_bytes)
+
+    factory = web.Server(
+        api.respond,
+        request_factory=limited,
+        access_log=None,
+        keepalive_timeout=config.idle_timeout_s,
+        lingering_time=1.0,
+        auto_decompress=False,
+    )
+    host = None if config.host in ("", "*") else config.host
+    handshake_s = TLS_HANDSHAKE_S if tls else None
+    try:
+        listener = await loop.create_server(
+            factory, host, config.port, ssl=tls, ssl_handshake_timeout=handshake_s, backlog=BACKLOG
+        )
+    except OSError as problem:
+        raise ApiBroken(f"cannot listen on {config.host}:{config.port} for REST: {problem}") from problem
+    return RunningApi(config, factory, [listener])
