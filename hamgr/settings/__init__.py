@@ -1,0 +1,47 @@
+"""Configuration: one option table feeds parser, validation, reference page and sample file."""
+
+from hamgr.settings.dynamic import DynamicPostgresql, DynamicSettings, parse_dynamic
+from hamgr.settings.kinds import Address, Listen, parse_seconds
+from hamgr.settings.load import load
+from hamgr.settings.postgres import PostgresqlSection, Role
+from hamgr.settings.problem import Problem, SettingsError
+from hamgr.settings.shown import Effective, Loaded, effective
+from hamgr.settings.table import (
+    BootstrapSection,
+    CtlSection,
+    EtcdSection,
+    GuardSection,
+    LogSection,
+    PgbouncerPool,
+    RestapiSection,
+    Settings,
+    TagsSection,
+    WatchdogSection,
+)
+
+__all__ = [
+    "Address",
+    "BootstrapSection",
+    "CtlSection",
+    "DynamicPostgresql",
+    "DynamicSettings",
+    "Effective",
+    "EtcdSection",
+    "GuardSection",
+    "Listen",
+    "Loaded",
+    "LogSection",
+    "PgbouncerPool",
+    "PostgresqlSection",
+    "Problem",
+    "RestapiSection",
+    "Role",
+    "Settings",
+    "SettingsError",
+    "TagsSection",
+    "WatchdogSection",
+    "effective",
+    "load",
+    "parse_dynamic",
+    "parse_seconds",
+]

@@ -1,0 +1,132 @@
+"""Reading the file and the environment into plain values, with where each came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hamgr.settings.problem import Problem, SettingsError, join
+from hamgr.settings.section import Section, about, section_of
+from hamgr.settings.table import Settings
+
+PREFIXES = ("HAMGR_", "PATRONI_")
+"""Of the environment's variables; the first wins."""
+MAX_DEPTH = 12
+
+
+@dataclass(slots=True)
+class Source:
+    """Plain values to be checked. `written` has numbers as they stand in the file, `variables` the name of the
+    environment's variable, both by path of the key."""
+
+    raw: dict[Any, Any]
+    written: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+
+
+def read_file(path: Path) -> Source:
+    """The file's mapping. Raises SettingsError if it cannot be read, is no YAML or no mapping; the text names
+    line and column and quotes nothing of the file, which holds passwords.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError((Problem("", f"cannot read {path}: {error.strerror}"),)) from error
+    except UnicodeDecodeError as error:
+        text = f"{path} is not UTF-8 text (byte {error.start + 1})"
+        raise SettingsError((Problem("", text),)) from None
+    try:
+        return _parse(text, path)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise SettingsError((_broken_yaml(error, path),)) from None
+
+
+def _parse(text: str, path: Path) -> Source:
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if not isinstance(root, yaml.MappingNode):
+            what = "is empty" if root is None else "is not a mapping of keys"
+            raise SettingsError((Problem("", f"{path} {what}", "the first keys are scope and name"),))
+        _refuse_duplicates(root, 0)
+        raw = loader.construct_document(root)
+    finally:
+        loader.dispose()
+    return Source(raw, dict(_numbers(root, "", 0)))
+
+
+def _broken_yaml(error: Exception, path: Path) -> Problem:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if mark is not None:
+        reason = getattr(error, "problem", None) or "broken"
+        return Problem("", f"{path} line {mark.line + 1}, column {mark.column + 1}: not valid YAML: {reason}")
+    position = getattr(error, "position", None)
+    place = f" (character {position + 1})" if isinstance(position, int) else ""
+    return Problem("", f"{path}: not valid YAML{place}")
+
+
+def _refuse_duplicates(node: yaml.Node, depth: int) -> None:
+    if depth > MAX_DEPTH or not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        name = str(key.value) if isinstance(key, yaml.ScalarNode) else ""
+        if name and name != "<<" and name in seen:
+            raise yaml.MarkedYAMLError(problem=f"the key {name} stands twice", problem_mark=key.start_mark)
+        seen.add(name)
+        _refuse_duplicates(value, depth + 1)
+
+
+def _numbers(node: yaml.Node, at: str, depth: int) -> Iterator[tuple[str, str]]:
+    """Path and text of every number: 0123 is a password that YAML reads as 83."""
+    if depth > MAX_DEPTH:
+        return
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _numbers(value, join(at, str(key.value)), depth + 1)
+    elif isinstance(node, yaml.ScalarNode) and node.tag in (
+        "tag:yaml.org,2002:int",
+        "tag:yaml.org,2002:float",
+    ):
+        yield at, node.value
+
+
+def add_environment(source: Source, environ: Mapping[str, str]) -> None:
+    """Put the environment's values over the file's. An empty variable counts as not set."""
+    for path, name in environment_names(Settings):
+        names = [prefix + part for prefix in PREFIXES for part in _synonyms(name)]
+        variable = next((each for each in names if environ.get(each)), None)
+        if variable is not None and _put(source.raw, path.split("."), environ[variable]):
+            source.variables[path] = variable
+            source.written.pop(path, None)
+
+
+def environment_names(model: type[Section], at: str = "") -> Iterator[tuple[str, str]]:
+    """Path and variable (without prefix) of every option that the environment can set."""
+    for key, info in model.model_fields.items():
+        inner = section_of(info)
+        if inner is not None:
+            yield from environment_names(inner, join(at, key))
+        elif about(info).get("env"):
+            yield join(at, key), str(about(info)["env"])
+
+
+def _synonyms(name: str) -> tuple[str, ...]:
+    return (name, name.replace("ETCD3_", "ETCD_")) if name.startswith("ETCD3_") else (name,)
+
+
+def _put(raw: dict[Any, Any], keys: list[str], value: str) -> bool:
+    """Set a nested value; False where the file has something else than a mapping on the way."""
+    for key in keys[:-1]:
+        if raw.get(key) is None:
+            raw[key] = {}
+        inner = raw[key]
+        if not isinstance(inner, dict):
+            return False
+        raw = inner
+    raw[keys[-1]] = value
+    return True
