@@ -104,14 +104,15 @@ def stop_script(pids: list[int], directory: Path) -> str:
 
     A pid is signalled only if it still is the subreaper that it was: pids are used again.
     """
-    return (
-        "#!/bin/sh\n"
-        "# Ends the kept demonstration and removes its files.\n"
-        f"for pid in {' '.join(map(str, pids))}; do\n"
-        '    if tr "\\0" " " <"/proc/$pid/cmdline" 2>/dev/null | grep -q subreaper; then kill "$pid"; fi\n'
-        "done\n"
-        f"for pid in {' '.join(map(str, pids))}; do\n"
-        '    while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done\n'
-        "done\n"
-        f"rm -rf '{directory}'\n"
-    )
+    numbers = " ".join(map(str, pids))
+    return f"""#!/bin/sh
+# Ends the kept demonstration and removes its files.
+is_host() {{ tr '\\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -q subreaper; }}
+for pid in {numbers}; do
+    if is_host "$pid"; then kill "$pid"; fi
+done
+for pid in {numbers}; do
+    while is_host "$pid"; do sleep 0.1; done
+done
+rm -rf '{directory}'
+"""

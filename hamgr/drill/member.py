@@ -16,6 +16,9 @@ from hamgr.drill.client import conninfo
 from hamgr.drill.errors import DrillError
 from hamgr.drill.hosts import Host, Process
 
+AGENT = ("-m", "hamgr", "agent")
+"""What the interpreter is told to run, before the configuration file's path."""
+
 _REST_TIMEOUT_S = 1.0
 
 _STANDING = """
@@ -134,8 +137,7 @@ class Member:
 
     def start(self, python: Path) -> None:
         """Start guard, agent and, through them, the server; returns at once."""
-        argv = [str(python), "-m", "hamgr", "agent", str(self.config_path)]
-        self.guard = self.host.spawn(argv, self.log)
+        self.guard = self.host.spawn([str(python), *AGENT, str(self.config_path)], self.log)
 
     def write_config(self, settings: Mapping[str, Any]) -> None:
         """Write the member's file, readable by its account only: it holds passwords."""

@@ -24,6 +24,9 @@ _SETTLE_TIMEOUT_S = 120.0
 _STEADY_S = 1.0
 _RECORD_TIMEOUT_S = 3.0
 
+_FLOW_TIMEOUT_S = 60.0
+"""For writes to come back, beyond the lease and the time that a fault is held."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -111,7 +114,8 @@ def _harm(cluster: Cluster, fault: Fault, client: Client, say: Say) -> int:
     undo = fault.arm(cluster)
     try:
         say("waiting until writes flow again")
-        client.wait_until_writing(fault_ns + int(hold_s * 1e9), _STEADY_S, hold_s + cluster.plan.ttl_s + 60)
+        timeout_s = hold_s + cluster.plan.ttl_s + _FLOW_TIMEOUT_S
+        client.wait_until_writing(fault_ns + int(hold_s * 1e9), _STEADY_S, timeout_s)
     finally:
         undo()
     return fault_ns

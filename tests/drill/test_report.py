@@ -1,0 +1,123 @@
+"""Outcomes as people read them, and what the command line makes of names."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+from rich.console import Console
+
+from hamgr.drill.commands import chosen_faults, exit_code, random_faults
+from hamgr.drill.demo import stop_script
+from hamgr.drill.faults import FAULTS
+from hamgr.drill.hosts import loopback_hosts
+from hamgr.drill.report import pipeline_lines, print_outcome, print_summary
+from hamgr.drill.run import Outcome
+from hamgr.drill.verdict import TwoPrimaries, Verdict
+
+RECORD = {
+    "term": 4,
+    "cause": "switchover",
+    "former": "db1",
+    "leader": "db2",
+    "stages": [
+        {"name": "detect", "start_s": 0.0, "end_s": 0.002, "by": "db1", "clock": "boottime"},
+        {"name": "fence", "start_s": 0.002, "end_s": 0.05, "by": "db1", "clock": "boottime"},
+        {"name": "vote", "start_s": None, "end_s": None},
+        {"name": "promote", "start_s": 0.05, "end_s": 0.1, "by": "db2", "clock": "boottime"},
+    ],
+}
+
+SAFE = Verdict(0.11, 0, 0, 1000, (), (), ("db1/1", "db2/2"), {"db1": 0.4, "db2": 0.0})
+UNSAFE = Verdict(0.0, 7, 0, 1000, (TwoPrimaries("db1/1", "db2/2", 3.0, 100),), (), ("db1/1", "db2/2"))
+
+
+def printed(outcome: Outcome) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, width=200)
+    print_outcome(console, "planned switchover", outcome)
+    print_summary(console, [outcome])
+    return stream.getvalue()
+
+
+def test_each_stage_is_drawn_where_the_one_before_ends() -> None:
+    lines = pipeline_lines(RECORD)
+    assert [line.split()[0] for line in lines] == ["detect", "fence", "vote", "promote"]
+    assert "48.0 ms" in lines[1]
+    assert lines[3].index("█") >= lines[1].rindex("█")
+
+
+def test_stage_that_nobody_measured_is_unknown_not_zero() -> None:
+    vote = pipeline_lines(RECORD)[2]
+    assert "unknown" in vote
+    assert "█" not in vote
+
+
+def test_record_with_missing_fields_is_still_shown() -> None:
+    assert pipeline_lines({}) == ["no stage was measured"]
+    assert "unknown" in pipeline_lines({"stages": [{"name": "detect"}, {"name": "x", "start_s": 0, "end_s": 1}]})[0]
+
+
+def test_good_outcome_shows_pipeline_gap_and_verdict() -> None:
+    text = printed(Outcome("switchover", 5, SAFE, RECORD))
+    for part in ("promote", "write gap 110 ms", "lost 0", "db1/1 then db2/2", "good", "db1 0.40 s"):
+        assert part in text
+
+
+def test_bad_outcome_says_what_is_wrong() -> None:
+    text = printed(Outcome("member-lost", 5, UNSAFE))
+    assert "7 ACKNOWLEDGED WRITES LOST, TWO PRIMARIES" in text
+    assert "hamgr shows no record" in text
+
+
+def test_outcome_that_was_not_finished_says_why() -> None:
+    assert "not settled after" in printed(Outcome("member-lost", 5, None, error="not settled after 9 s"))
+
+
+def test_exit_code_is_zero_only_if_all_is_good() -> None:
+    good = Outcome("switchover", 5, SAFE)
+    unfinished = Outcome("switchover", 5, None, error="x")
+    assert exit_code([good, good]) == 0
+    assert exit_code([good, unfinished]) == 3
+    assert exit_code([unfinished, Outcome("member-lost", 5, UNSAFE)]) == 1
+    assert exit_code([Outcome("agent-killed", 5, SAFE, moved_needlessly=True)]) == 1
+
+
+def test_all_faults_are_chosen_that_the_place_allows() -> None:
+    on_loopback = {fault.name for fault in chosen_faults((), on_netns=False)}
+    assert {fault.name for fault in chosen_faults((), on_netns=True)} - on_loopback == {"host-lost"}
+
+
+def test_unknown_fault_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(click.BadParameter, match="postgres-killed"):
+        chosen_faults(("postgress-killed",), on_netns=True)
+
+
+def test_fault_that_needs_own_hosts_is_refused_on_loopback() -> None:
+    with pytest.raises(click.BadParameter, match="netns"):
+        chosen_faults(("host-lost",), on_netns=False)
+
+
+def test_random_choice_is_reproducible_from_its_seed() -> None:
+    faults = list(FAULTS.values())
+    assert random_faults(faults, 20, 7) == random_faults(faults, 20, 7)
+    assert random_faults(faults, 20, 7) != random_faults(faults, 20, 8)
+
+
+def test_stop_script_ends_hosts_but_spares_a_pid_that_is_somebody_elses_by_now(room: Path) -> None:
+    kept = loopback_hosts(["kept"], room / "hosts", None)["kept"]
+    other = subprocess.Popen(["sleep", "1000"])
+    script = room / "stop"
+    script.write_text(stop_script([kept.pid, other.pid], room))
+    try:
+        kept.keep()
+        subprocess.run(["sh", str(script)], check=True, timeout=30)
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+    kept.close()
+    assert not room.exists()
