@@ -76,20 +76,14 @@ def _sections(model: type[Section], at: str, title: str) -> Iterator[str]:
     heading = title or f"`{at}`"
     yield f"### {heading}\n\n{(model.__doc__ or '').strip()}\n"
     hints = get_type_hints(model, include_extras=True)
-    plain = {
-        key: info for key, info in model.model_fields.items() if section_of(info) is None or _is_list(info)
-    }
+    plain = {key: info for key, info in model.model_fields.items() if section_of(info) is None}
     if plain:
         yield "| key | type | default | meaning | Patroni |\n|---|---|---|---|---|"
         yield "\n".join(_row(join(at, key), info, hints[key]) for key, info in plain.items()) + "\n"
     for key, info in model.model_fields.items():
         inner = section_of(info)
-        if inner is not None and not _is_list(info):
+        if inner is not None:
             yield from _sections(inner, join(at, key), "")
-
-
-def _is_list(info: FieldInfo) -> bool:
-    return get_origin(info.annotation) is tuple
 
 
 def _row(path: str, info: FieldInfo, hint: Any) -> str:
@@ -143,7 +137,7 @@ def _sample_lines(model: type[Section], depth: int, at: str) -> Iterator[str]:
         if path == "bootstrap.dcs":
             yield f"{indent}dcs:  # seeds the dynamic configuration, once"
             yield from _sample_lines(DynamicSettings, depth + 1, path)
-        elif inner is None or _is_list(info):
+        elif inner is None:
             yield from _sample_option(key, info, indent, path)
         elif _has_samples(inner):
             yield ("" if depth else "\n") + f"{indent}{key}:  # {_first_sentence(inner)}"

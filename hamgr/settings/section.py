@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic.fields import FieldInfo
@@ -49,7 +49,16 @@ def choices(field: FieldInfo) -> tuple[Any, ...]:
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:
-    """The section that a field holds, None if it is a plain option."""
+    """The section that a field holds, None if it is a plain option or a list."""
+    return None if get_origin(field.annotation) is tuple else _section_among(field)
+
+
+def list_section_of(field: FieldInfo) -> type[Section] | None:
+    """The section of which a field holds a list, None for any other field."""
+    return _section_among(field) if get_origin(field.annotation) is tuple else None
+
+
+def _section_among(field: FieldInfo) -> type[Section] | None:
     for part in choices(field):
         if isinstance(part, type) and issubclass(part, Section):
             return part

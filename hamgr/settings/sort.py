@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from hamgr.settings.patroni import custom_names, patroni_hint
 from hamgr.settings.problem import Problem, join, nearest, warning
-from hamgr.settings.section import Section, about, is_text, section_of
+from hamgr.settings.section import Section, about, is_text, list_section_of, section_of
 
 AnySection = TypeVar("AnySection", bound=Section)
 NOT_YET = "Patroni knows this key, hamgr does not (yet): it has no effect"
@@ -40,18 +41,34 @@ def sort_out(
             else:
                 problems.append(_stranger(path, key, model, patroni_at, custom))
             continue
-        inner = section_of(field)
-        if value is None:
-            continue
-        if inner is None:
-            is_number = isinstance(value, int | float) and not isinstance(value, bool) and is_text(field)
-            known[key] = (written or {}).get(path, str(value)) if is_number else value
-        elif isinstance(value, Mapping):
-            known[key], found = sort_out(value, inner, path, join(patroni_at, key), written)
+        if value is not None:
+            known[key], found = _sorted_value(value, field, path, join(patroni_at, key), written or {})
             problems += found
-        else:
-            problems.append(Problem(path, "is not a mapping of options"))
     return known, tuple(problems)
+
+
+def _sorted_value(
+    value: Any, field: FieldInfo, path: str, patroni_at: str, written: Mapping[str, str]
+) -> tuple[Any, tuple[Problem, ...]]:
+    inner = section_of(field)
+    item = list_section_of(field)
+    if inner is not None:
+        return _sorted_section(value, inner, path, patroni_at, written)
+    if item is not None and isinstance(value, list):
+        parts = [
+            _sorted_section(each, item, f"{path}.{at}", patroni_at, written) for at, each in enumerate(value)
+        ]
+        return [part[0] for part in parts], tuple(problem for part in parts for problem in part[1])
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (written.get(path, str(value)) if is_number and is_text(field) else value), ()
+
+
+def _sorted_section(
+    value: Any, model: type[Section], path: str, patroni_at: str, written: Mapping[str, str]
+) -> tuple[dict[str, Any], tuple[Problem, ...]]:
+    if isinstance(value, Mapping):
+        return sort_out(value, model, path, patroni_at, written)
+    return {}, (Problem(path, "is not a mapping of options"),)
 
 
 def _stranger(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
 
 from hamgr.settings.kinds import (
     AbsolutePath,
@@ -157,7 +157,7 @@ class TagsSection(Section):
 
     model_config = ConfigDict(extra="allow")
     takes_any_key: ClassVar[bool] = True
-    __pydantic_extra__: dict[str, Annotated[str | int | float | bool, AfterValidator(parse_scalar)]] = Field(
+    __pydantic_extra__: dict[str, Annotated[str | int | float | bool, PlainValidator(parse_scalar)]] = Field(
         init=False
     )
 

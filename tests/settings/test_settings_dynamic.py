@@ -1,0 +1,128 @@
+"""Dynamic configuration: parsed from anything, in force only where it is possible."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hamgr.core.policy import Policy
+from hamgr.settings import DynamicSettings, parse_dynamic
+from hamgr.settings.relations import MIN_RENEWALS, adjust_timings, timing_problems, usable_s
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = st.sampled_from([*DynamicSettings.model_fields, "standby_cluster", "nonsense"])
+
+
+def test_nothing_given_is_the_default_policy():
+    settings, problems = parse_dynamic({})
+    assert problems == ()
+    assert settings.policy() == Policy()
+
+
+@given(st.dictionaries(KEYS, JSON, max_size=6) | JSON)
+def test_garbage_from_etcd_gives_problems_and_usable_settings(raw):
+    settings, problems = parse_dynamic(raw)
+    policy = settings.policy()
+    assert policy.ttl_s >= 2
+    assert usable_s(policy) >= MIN_RENEWALS * policy.renew_interval_s > 0
+    assert isinstance(problems, tuple)
+
+
+@given(
+    st.integers(2, 300),
+    st.floats(0.1, 300, allow_nan=False),
+    st.floats(0.1, 300, allow_nan=False),
+)
+def test_adjusted_timings_keep_patronis_rule(ttl, loop_wait, retry_timeout):
+    policy = Policy(ttl_s=ttl, loop_wait_s=loop_wait, retry_timeout_s=retry_timeout)
+    adjusted, notes = adjust_timings(policy, {"loop_wait", "retry_timeout"})
+    assert adjusted.loop_wait_s + 2 * adjusted.retry_timeout_s <= ttl + 1e-5
+    assert adjusted.loop_wait_s >= 0.1 - 1e-9
+    assert adjusted.retry_timeout_s > 0
+    assert (adjusted == policy) == (notes == ())
+
+
+@pytest.mark.parametrize("ttl", range(2, 61))
+def test_every_ttl_from_etcds_floor_leaves_two_renewals(ttl):
+    assert timing_problems(Policy(ttl_s=ttl, election_window_s=0.5)) == ()
+
+
+def test_patronis_defaults_and_its_least_timings_pass():
+    for timings in ((30, 10, 10), (20, 1, 3)):
+        raw = dict(zip(("ttl", "loop_wait", "retry_timeout"), timings, strict=True))
+        settings, problems = parse_dynamic(raw)
+        assert problems == ()
+        assert (settings.ttl, settings.loop_wait, settings.retry_timeout) == timings
+
+
+def test_loop_wait_shrinks_before_retry_timeout_and_both_are_told():
+    settings, problems = parse_dynamic({"ttl": 10, "loop_wait": 8, "retry_timeout": 4})
+    assert (settings.loop_wait, settings.retry_timeout) == (2, 4)
+    assert [each.path for each in problems] == ["loop_wait"]
+    settings, problems = parse_dynamic({"ttl": 10, "loop_wait": 8, "retry_timeout": 10})
+    assert (settings.loop_wait, settings.retry_timeout) == (2, 4)
+    assert [each.path for each in problems] == ["loop_wait", "retry_timeout"]
+    assert not any(each.is_error for each in problems)
+
+
+def test_defaults_follow_a_short_ttl_without_a_word():
+    settings, problems = parse_dynamic({"ttl": 2})
+    assert problems == ()
+    assert settings.loop_wait + 2 * settings.retry_timeout <= 2
+
+
+@pytest.mark.parametrize(
+    "ttl", [1, 0, -5, 2.5, "1500ms", "soon", None, True, [5], float("inf"), float("nan"), 10**30]
+)
+def test_impossible_ttl_is_an_error_and_the_default_stands(ttl):
+    settings, problems = parse_dynamic({"ttl": ttl})
+    assert settings.ttl == 5
+    assert ttl is None or [each.path for each in problems if each.is_error] == ["ttl"]
+
+
+def test_wrong_key_costs_itself_and_not_its_section():
+    raw = {"postgresql": {"use_slots": "maybe", "parameters": {"work_mem": "4MB", "fsync": False}}, "ttl": 9}
+    settings, problems = parse_dynamic(raw, "bootstrap.dcs")
+    assert [each.path for each in problems] == ["bootstrap.dcs.postgresql.use_slots"]
+    assert settings.ttl == 9
+    assert settings.postgresql.use_slots
+    assert settings.postgresql.parameters == {"work_mem": "4MB", "fsync": "off"}
+
+
+@pytest.mark.parametrize(
+    ("written", "mode"),
+    [(True, "on"), (False, "off"), ("on", "on"), ("Off", "off"), ("quorum", "quorum"), ("true", "on")],
+)
+def test_synchronous_mode_is_a_boolean_or_a_word(written, mode):
+    assert parse_dynamic({"synchronous_mode": written})[0].policy().synchronous_mode == mode
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "value"),
+    [
+        ("ttl", "1min", 60),
+        ("member_slots_ttl", "30min", 1800),
+        ("election_window", "500ms", 0.5),
+        ("primary_start_timeout", "2h", 7200),
+        ("maximum_lag_on_failover", "1MB", 1 << 20),
+        ("maximum_lag_on_failover", "512kB", 1 << 19),
+        ("maximum_lag_on_failover", 1048576, 1 << 20),
+    ],
+)
+def test_times_and_sizes_are_written_as_postgresql_does(key, written, value):
+    settings, problems = parse_dynamic({key: written})
+    assert problems == ()
+    assert getattr(settings, key) == value
+
+
+def test_keys_that_only_patroni_knows_are_warnings():
+    _, problems = parse_dynamic({"standby_cluster": {"host": "a"}, "master_start_timeout": 10})
+    assert not any(each.is_error for each in problems)
+    assert {each.path: each.hint for each in problems}[
+        "master_start_timeout"
+    ] == "write primary_start_timeout"
