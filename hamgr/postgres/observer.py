@@ -1,0 +1,141 @@
+"""The local server as it is now: process, data directory and SQL answers folded into one ServerView."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from hamgr.core.server import DataDir, Phase, ServerIdentity, ServerView
+from hamgr.core.units import Instant, Timeline
+from hamgr.postgres import control, process, source
+from hamgr.postgres.config import ServerConfig
+from hamgr.postgres.disk import Disk
+from hamgr.postgres.errors import ServerError
+from hamgr.postgres.probe import Answer, pending_restart, probe_sql
+from hamgr.postgres.sql import Sql
+
+PHASES = {"starting": Phase.STARTING, "stopping": Phase.STOPPING}
+
+
+class Observer:
+    """Knows which process is the server and what it last said; asks no more than is needed to see it afresh."""
+
+    def __init__(self, config: ServerConfig, bin_dir: Path, major: int, disk: Disk, sql: Sql) -> None:
+        self._config, self._bin_dir, self._major = config, bin_dir, major
+        self._disk, self._sql = disk, sql
+        self.identity: ServerIdentity | None = None
+        self.is_stopping = False
+        self._ended_by_us = False
+        self._phase = Phase.UNKNOWN
+        self._timeline = Timeline(0)
+        self._loaded_at = ""
+        self._pending: Mapping[str, Mapping[str, str]] = {}
+
+    def configure(self, config: ServerConfig) -> None:
+        self._config = config
+
+    def started(self, identity: ServerIdentity) -> None:
+        """From now on that process is the server."""
+        if identity != self.identity:
+            self._timeline, self._loaded_at, self._pending = Timeline(0), "", {}
+        self.identity, self._ended_by_us = identity, False
+
+    def stopped_by_us(self) -> None:
+        """The end of the server is no crash."""
+        self._ended_by_us = True
+
+    async def find(self) -> ServerIdentity | None:
+        """The running server's process, adopted if it was not known. Raises ServerUnavailable on a hung disk."""
+        if self.identity is not None and process.is_alive(self.identity):
+            return self.identity
+        found = await self._disk.run(lambda: process.find_running(self._config.data_dir), "look for the server")
+        if found is not None:
+            self.started(found)
+        return found
+
+    async def view(self, *, timeout_s: float) -> ServerView:
+        """The server now. Never raises ServerError: what cannot be seen is unknown, and `problem` says why."""
+        probed_at = Instant(time.clock_gettime(time.CLOCK_BOOTTIME))
+        try:
+            identity = await self.find()
+            seen = await (self._down() if identity is None else self._up(identity, timeout_s))
+        except ServerError as error:
+            alive = self.identity if self.identity and process.is_alive(self.identity) else None
+            phase = self._phase if alive else Phase.UNKNOWN
+            seen = ServerView(phase=phase, identity=alive, problem=str(error))
+        self._phase = seen.phase
+        return replace(seen, probed_at=probed_at, major_version=self._major)
+
+    async def _down(self) -> ServerView:
+        data_dir = self._config.data_dir
+        found = await self._disk.run(lambda: control.inspect(data_dir, self._major), "inspect the data directory")
+        seen = ServerView(phase=Phase.STOPPED, data_dir=found.state, problem=found.problem)
+        if found.state is not DataDir.VALID:
+            return seen
+        file = (await control.read_control(self._bin_dir, data_dir)).file
+        was_killed = not file.was_shut_down_cleanly and self.identity is None
+        crashed = (self.identity is not None or was_killed) and not self._ended_by_us
+        return replace(
+            seen,
+            phase=Phase.CRASHED if crashed else Phase.STOPPED,
+            control=file,
+            system_identifier=file.system_identifier,
+            timeline=Timeline(max(file.timeline, file.min_recovery_timeline)),
+        )
+
+    async def _up(self, identity: ServerIdentity, timeout_s: float) -> ServerView:
+        try:
+            answer = await probe_sql(self._sql, self._major, timeout_s=timeout_s)
+        except ServerError as error:
+            return await self._silent(identity, str(error))
+        timeline = await self._timeline_of(answer)
+        await self._refresh_pending(answer)
+        return ServerView(
+            phase=Phase.STOPPING if self.is_stopping else Phase.RUNNING,
+            data_dir=DataDir.VALID,
+            identity=identity,
+            answered=True,
+            system_identifier=answer.system_identifier,
+            server_version=answer.server_version,
+            in_recovery=answer.in_recovery,
+            is_read_only=answer.is_read_only,
+            timeline=timeline,
+            written_lsn=answer.written_lsn,
+            received_lsn=answer.received_lsn,
+            replayed_lsn=answer.replayed_lsn,
+            replayed_at=answer.replayed_at,
+            replay_paused=answer.replay_paused,
+            upstream=answer.upstream,
+            streaming=answer.streaming,
+            last_message_age_s=answer.last_message_age_s,
+            started_at=answer.started_at,
+            pending_restart=bool(self._pending),
+            pending_restart_reason=self._pending,
+            walsenders=answer.walsenders,
+            slots=answer.slots,
+        )
+
+    async def _silent(self, identity: ServerIdentity, problem: str) -> ServerView:
+        data_dir = self._config.data_dir
+        named = await self._disk.run(lambda: process.read_pid_file(data_dir), "read postmaster.pid")
+        if not process.is_alive(identity):
+            return await self._down()
+        phase = PHASES.get(named.status if named else "", Phase.RUNNING)
+        if self.is_stopping:
+            phase = Phase.STOPPING
+        return ServerView(phase=phase, data_dir=DataDir.VALID, identity=identity, problem=problem)
+
+    async def _timeline_of(self, answer: Answer) -> Timeline:
+        """A replica without WAL receiver: what it last received on, or what the server itself says."""
+        if not answer.timeline_is_fresh and not self._timeline:
+            position = await source.identify_local(self._config)
+            self._timeline = position.timeline
+        self._timeline = max(self._timeline, answer.timeline)
+        return self._timeline
+
+    async def _refresh_pending(self, answer: Answer) -> None:
+        if answer.loaded_at != self._loaded_at:
+            self._pending = await pending_restart(self._sql)
+            self._loaded_at = answer.loaded_at

@@ -1,0 +1,108 @@
+"""PostgreSQL's programs as child processes with a deadline. Passwords never travel in arguments or environment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hamgr.postgres.errors import ServerBroken, ServerUnavailable
+
+REAP_S = 2.0
+"""How long a killed program may take to vanish; one that sits in the kernel is left behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Exit status (negative: signal) and what the program wrote."""
+
+    status: int
+    out: str
+    err: str
+
+
+def c_locale() -> dict[str, str]:
+    """Our environment with messages in English, because we parse them."""
+    return {**os.environ, "LC_ALL": "C"}
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    environ: Mapping[str, str] | None = None,
+    on_stderr: Callable[[str], None] | None = None,
+    pass_fds: Sequence[int] = (),
+    keep_out: int | None = None,
+) -> Ended:
+    """The program has ended when this returns. `on_stderr` sees each chunk as it comes. `keep_out`:
+    how many of the last characters of standard output are enough.
+
+    Raises ServerUnavailable (program killed) after `timeout_s`; ServerBroken if it cannot be executed.
+    A cancelled call kills the program too.
+    """
+    async with _started(argv, environ or c_locale(), pass_fds) as process:
+        try:
+            async with asyncio.timeout(timeout_s):
+                out, err = await asyncio.gather(_read(process.stdout, keep=keep_out), _read(process.stderr, on_stderr))
+                status = await process.wait()
+        except TimeoutError as error:
+            raise ServerUnavailable(f"{_name(argv)} did not end within {timeout_s:g} s") from error
+    return Ended(status, out, err)
+
+
+@contextlib.asynccontextmanager
+async def _started(
+    argv: Sequence[str], environ: Mapping[str, str], pass_fds: Sequence[int]
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=dict(environ),
+            pass_fds=tuple(pass_fds),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ServerBroken(f"cannot run {argv[0]}: {error}", hint="is postgresql.bin_dir right?") from error
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            # The whole group: pg_basebackup has a child that streams WAL.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), REAP_S)
+
+
+async def _read(
+    stream: asyncio.StreamReader | None, seen: Callable[[str], None] | None = None, keep: int | None = None
+) -> str:
+    assert stream is not None
+    chunks: deque[str] = deque()
+    length = 0
+    while chunk := await stream.read(65536):
+        chunks.append(chunk.decode(errors="replace"))
+        length += len(chunks[-1])
+        while keep is not None and length - len(chunks[0]) > keep:
+            length -= len(chunks.popleft())
+        if seen is not None:
+            seen(chunks[-1])
+    return "".join(chunks)
+
+
+def _name(argv: Sequence[str]) -> str:
+    return os.path.basename(argv[0])
+
+
+def last_words(ended: Ended, lines: int = 3) -> str:
+    """The last lines a failed program said, for an error text."""
+    said = [line.strip() for line in ended.err.replace("\r", "\n").splitlines() if line.strip()]
+    return "; ".join(said[-lines:]) or f"exit status {ended.status}"

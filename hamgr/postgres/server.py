@@ -1,0 +1,388 @@
+"""The local server for the executor: every action on it as one awaitable call."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from psycopg.rows import TupleRow
+
+from hamgr.core.actions import Upstream
+from hamgr.core.server import ServerIdentity, ServerView
+from hamgr.core.units import Lsn, Timeline
+from hamgr.postgres import clone, configuration, control, health, process, programs, source, wal
+from hamgr.postgres import promote as promotion
+from hamgr.postgres import rewind as rewinding
+from hamgr.postgres import sql as sql_access
+from hamgr.postgres.config import ServerConfig, Value, find_bin_dir
+from hamgr.postgres.disk import Disk
+from hamgr.postgres.errors import Diverged, ServerBroken, ServerError, ServerRefused
+from hamgr.postgres.observer import Observer
+from hamgr.postgres.parent import Parent
+from hamgr.postgres.slot_keeper import SlotKeeper
+from hamgr.postgres.versions import Version, version
+
+START_S = 300.0
+PROBE_S = 2.0
+
+RECEIVED = """
+SELECT coalesce((SELECT received_tli FROM pg_stat_get_wal_receiver()), 0),
+       coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::text
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryCheck:
+    """The local end of WAL, and the upstream it was compared with."""
+
+    local: wal.Position
+    upstream: source.Source
+
+
+class LocalServer:
+    """One PostgreSQL server and its data directory. Made by `open_server`; errors are those of `errors`."""
+
+    def __init__(self, config: ServerConfig, parent: Parent, bin_dir: Path, known: Version, disk: Disk) -> None:
+        self.config = config
+        self.bin_dir = bin_dir
+        self.disk = disk
+        self._parent = parent
+        self._version = known
+        self._sql = sql_access.Sql(config)
+        self._observer = Observer(config, bin_dir, known.major, disk, self._sql)
+        self._slots = SlotKeeper(config, disk, self._sql)
+
+    # -- seeing ------------------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> ServerIdentity | None:
+        """The server's process as last known; it may have ended."""
+        return self._observer.identity
+
+    async def probe(self, *, timeout_s: float = PROBE_S) -> ServerView:
+        """The server now; never raises ServerError."""
+        return await self._observer.view(timeout_s=timeout_s)
+
+    async def adopt(self) -> ServerIdentity | None:
+        """The process of a server that runs already, or None."""
+        return await self._observer.find()
+
+    async def wait_until_exit(self) -> None:
+        """The known server process has ended. Returns at once if none is known."""
+        if self.identity is not None:
+            await process.wait_until_exit(self.identity)
+
+    async def received(self) -> tuple[Timeline, Lsn]:
+        """Fresh: the timeline and the end of what this replica has received and flushed, or replayed."""
+        timeline, lsn = (await self._sql.query(RECEIVED, timeout_s=PROBE_S))[0]
+        if not timeline:
+            position = await source.identify_local(self.config)
+            return position.timeline, max(position.lsn, Lsn.parse(lsn))
+        return Timeline(timeline), Lsn.parse(lsn)
+
+    async def query(
+        self, statement: str, parameters: Sequence[object] = (), *, timeout_s: float = sql_access.STATEMENT_S
+    ) -> list[TupleRow]:
+        """Rows of one statement on the persistent superuser connection."""
+        return await self._sql.query(statement, parameters, timeout_s=timeout_s)
+
+    async def check_commit(self, *, timeout_s: float) -> None:
+        """A fresh connection committed and the commit is flushed."""
+        await health.check_commit(self.config, timeout_s=timeout_s)
+
+    async def check_disk(self, *, timeout_s: float) -> None:
+        """Data and WAL file systems took a write and an fsync."""
+        await health.check_disk(self.config, self.disk, timeout_s=timeout_s)
+
+    async def shutdown_lsn(self) -> Lsn:
+        """Where the WAL of a cleanly stopped server ends: behind the shutdown checkpoint."""
+        found = (await control.read_control(self.bin_dir, self.config.data_dir)).file
+        if not found.was_shut_down_cleanly:
+            raise ServerRefused(f"the server did not stop cleanly: {found.cluster_state}")
+        return await self.wal_end(Lsn(0))
+
+    async def wal_end(self, start: Lsn = Lsn(0)) -> Lsn:
+        """End of the last valid record on this disk; the server must not run. `start`: known to be written."""
+        return (await self._stopped_position(start)).lsn
+
+    async def check_history(self, upstream: Upstream) -> HistoryCheck:
+        """The local end of WAL is an ancestor of the upstream's position. Raises Diverged if it is not.
+
+        Local first, then the upstream: so WAL that arrives meanwhile cannot look like a divergence. Raises
+        ServerBroken if the upstream is another cluster.
+        """
+        if await self._observer.find() is None:
+            local = await self._stopped_position(Lsn(0))
+            identifier = (await control.read_control(self.bin_dir, self.config.data_dir)).file.system_identifier
+        else:
+            local = wal.Position(*await self.received())
+            identifier = (await self.query("SELECT system_identifier::text FROM pg_control_system()"))[0][0]
+        there = await source.ask(self.config, upstream)
+        if there.system_identifier != identifier:
+            raise ServerBroken(
+                f"{upstream.host} is of another cluster ({there.system_identifier}, here {identifier})",
+                hint="one of the data directories belongs elsewhere; reinitialize it",
+            )
+        if wal.has_diverged(local, there.position, there.history):
+            here, them = local, there.position
+            raise Diverged(
+                f"ends at {here.lsn} on timeline {here.timeline}, which is not in the history of {upstream.host} "
+                f"({them.lsn} on timeline {them.timeline})"
+            )
+        return HistoryCheck(local, there)
+
+    async def _stopped_position(self, start: Lsn) -> wal.Position:
+        found = (await control.read_control(self.bin_dir, self.config.data_dir)).file
+        base, data_dir = wal.base_of(found), self.config.data_dir
+        segment = await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")
+        end = await wal.wal_end(self.bin_dir, data_dir, base, start, segment=segment)
+        return wal.Position(base.timeline, end)
+
+    # -- starting and stopping ---------------------------------------------------------------------------------
+
+    async def start_primary(
+        self,
+        *,
+        timeout_s: float = START_S,
+        spawned: Callable[[ServerIdentity], None] | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> ServerIdentity:
+        """The server runs out of recovery and accepts connections.
+
+        `spawned` is called with the process as soon as it exists. Raises ServerRefused where the directory is a
+        standby's or a fresh clone: started so it would write on the old timeline; promote it instead.
+        """
+        found = await control.read_control(self.bin_dir, self.config.data_dir)
+        label = self.config.data_dir / "backup_label"
+        if not found.file.was_primary or await self.disk.run(label.exists, "look for backup_label"):
+            raise ServerRefused(
+                f"not a primary's data directory ({found.file.cluster_state})", hint="start as a standby and promote"
+            )
+        await self._write_start_files(standby=False, floors={})
+        return await self._spawn(timeout_s, spawned, progress)
+
+    async def start_standby(
+        self,
+        upstream: Upstream,
+        *,
+        timeout_s: float = START_S,
+        spawned: Callable[[ServerIdentity], None] | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> ServerIdentity:
+        """The server runs in recovery, accepts reading connections and streams from `upstream` if it names a host."""
+        found = await control.read_control(self.bin_dir, self.config.data_dir)
+        await self.disk.run(lambda: configuration.write_upstream(self.config, upstream), "write the upstream")
+        await self._write_start_files(standby=True, floors=found.floors)
+        return await self._spawn(timeout_s, spawned, progress)
+
+    async def _write_start_files(self, *, standby: bool, floors: Mapping[str, int]) -> None:
+        running = await self._observer.find()
+        if running is not None:
+            raise ServerRefused(f"the server runs already (pid {running.pid})")
+
+        def write() -> None:
+            configuration.write_passfile(self.config)
+            configuration.write(self.config, self._version, floors)
+            configuration.role_signal(self.config, standby=standby)
+
+        await self.disk.run(write, "write the configuration")
+
+    async def _spawn(
+        self,
+        timeout_s: float,
+        spawned: Callable[[ServerIdentity], None] | None,
+        progress: Callable[[str], None] | None,
+    ) -> ServerIdentity:
+        data_dir = self.config.data_dir
+        argv = [str(self.bin_dir / "postgres"), "-D", str(data_dir), *configuration.fixed_arguments(self.config)]
+        identity = await self._parent.spawn(argv)
+        self._observer.started(identity)
+        if spawned is not None:
+            spawned(identity)
+        try:
+            await process.wait_until_accepting(self.disk, data_dir, identity, timeout_s, progress)
+        except ServerBroken as error:
+            error.hint = await self._configuration_error() or error.hint
+            raise
+        return identity
+
+    async def stop(self, budget_s: float) -> process.Ending:
+        """No process of the server is left: fast, then immediate, then kill of the tree, all within the budget."""
+        identity = await self._observer.find()
+        if identity is None:
+            return process.Ending.NOT_RUNNING
+        self._observer.is_stopping = True
+        self._observer.stopped_by_us()
+        try:
+            return await process.stop(identity, self._parent, budget_s)
+        finally:
+            self._observer.is_stopping = False
+            await self._sql.close()
+
+    async def kill_tree(self) -> int:
+        """No process of the server is left, not even one whose postmaster is dead."""
+        if self.identity is not None and process.is_alive(self.identity):
+            self._observer.stopped_by_us()
+        return await self._parent.kill_tree()
+
+    async def restart(self, budget_s: float, upstream: Upstream | None, *, timeout_s: float = START_S) -> None:
+        """Stopped and started again: as a standby of `upstream`, or as the primary where that is None."""
+        await self.stop(budget_s)
+        if upstream is None:
+            await self.start_primary(timeout_s=timeout_s)
+        else:
+            await self.start_standby(upstream, timeout_s=timeout_s)
+
+    async def reload(self) -> None:
+        """The server was told to read its configuration files again. Raises ServerRefused if it does not run."""
+        identity = await self._observer.find()
+        if identity is None or not process.send(identity, signal.SIGHUP):
+            raise ServerRefused("the server does not run")
+
+    # -- role and upstream -------------------------------------------------------------------------------------
+
+    async def follow(self, upstream: Upstream) -> bool:
+        """The replica streams from `upstream` from now on, without a restart; False if it did already."""
+        changed = await self.disk.run(lambda: configuration.write_upstream(self.config, upstream), "write the upstream")
+        await self.disk.run(lambda: configuration.write_passfile(self.config), "write the passfile")
+        if changed:
+            await self.reload()
+        return changed
+
+    async def promote(self, timeout_s: float) -> promotion.Promotion:
+        """The running standby is a primary on a new timeline and has committed."""
+        position = await source.identify_local(self.config)
+        return await promotion.promote(self._sql, timeout_s, old_timeline=position.timeline)
+
+    async def checkpoint(self, timeout_s: float) -> None:
+        """A checkpoint (restart point on a replica) is done. On a connection of its own: probes go on."""
+        connection = await sql_access.connect(self.config)
+        try:
+            await sql_access.with_deadline(connection, connection.execute("SET statement_timeout = 0"), PROBE_S)
+            await sql_access.with_deadline(connection, connection.execute("CHECKPOINT"), timeout_s)
+        finally:
+            await connection.close()
+
+    async def ensure_slots(
+        self, members: Collection[str], *, in_recovery: bool = False, positions: Mapping[str, Lsn] | None = None
+    ) -> None:
+        """Physical slots stand for those members (this one left out); see SlotKeeper.ensure."""
+        if self.config.use_slots:
+            await self._slots.ensure(members, in_recovery=in_recovery, positions=positions or {})
+
+    # -- the data directory ------------------------------------------------------------------------------------
+
+    async def initdb(self) -> None:
+        """A new cluster stands in the data directory. Start it as primary, then `create_roles`."""
+        await clone.initdb(self.config, self.bin_dir, self.disk)
+
+    async def create_roles(self) -> None:
+        """Replication and rewind roles exist on the running primary."""
+        await clone.create_roles(self.config, self._sql)
+
+    async def clone(self, upstream: Upstream, progress: Callable[[clone.CloneProgress], None] | None = None) -> None:
+        """The data directory is a copy of `upstream`; it was empty or unfinished before."""
+        await self._refuse_while_running()
+        await self.disk.run(lambda: configuration.write_passfile(self.config), "write the passfile")
+        await clone.basebackup(self.config, self.bin_dir, self.disk, upstream, progress)
+
+    async def rewind(self, upstream: Upstream) -> bool:
+        """The data directory continues `upstream`'s history; False if it did already."""
+        await self._refuse_while_running()
+        await self.disk.run(lambda: configuration.write_passfile(self.config), "write the passfile")
+        return await rewinding.rewind(self.config, self._version, self.bin_dir, self.disk, upstream)
+
+    async def keep_aside(self, keep: int = 1) -> Path:
+        """The data directory is empty; what was in it stands beside it (or inside, if it is a mount point)."""
+        await self._refuse_while_running()
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        data_dir = self.config.data_dir
+        return await self.disk.run(
+            lambda: clone.keep_aside(data_dir, stamp, keep), "keep the data directory aside", clone.REMOVE_S
+        )
+
+    async def remove_cluster(self) -> None:
+        """The data directory is empty; what was in it is gone for good."""
+        await self._refuse_while_running()
+        data_dir = self.config.data_dir
+        await self.disk.run(lambda: clone.remove_cluster(data_dir), "remove the data directory", clone.REMOVE_S)
+
+    async def _refuse_while_running(self) -> None:
+        running = await self._observer.find()
+        if running is not None:
+            raise ServerRefused(f"the server runs (pid {running.pid})", hint="stop it first")
+
+    # -- configuration -----------------------------------------------------------------------------------------
+
+    async def apply_config(
+        self, parameters: Mapping[str, Value], pg_hba: Sequence[str] | None, *, member_slots_ttl_s: float | None = None
+    ) -> bool:
+        """Parameters and pg_hba lines are written, and a running server was told; False if nothing changed.
+
+        What needs a restart shows as pending in the next probe. Raises ServerRefused with the server's words if
+        it would not start with them: then the former ones stay.
+        """
+        former = self.config
+        ttl_s = former.member_slots_ttl_s if member_slots_ttl_s is None else member_slots_ttl_s
+        wanted = replace(
+            former,
+            parameters=dict(parameters),
+            pg_hba=None if pg_hba is None else tuple(pg_hba),
+            member_slots_ttl_s=ttl_s,
+        )
+        version_file = former.data_dir / "PG_VERSION"
+        if not await self.disk.run(version_file.exists, "look for a cluster"):
+            self._take(wanted)
+            return False
+        floors = await self._floors()
+        changed = await self._write_config(wanted, floors)
+        if changed and (complaint := await self._configuration_error()):
+            await self._write_config(former, floors)
+            raise ServerRefused(complaint, hint="correct postgresql.parameters in the dynamic configuration")
+        self._take(wanted)
+        if changed and await self._observer.find() is not None:
+            await self.reload()
+        return changed
+
+    async def _write_config(self, config: ServerConfig, floors: Mapping[str, int]) -> bool:
+        return await self.disk.run(
+            lambda: configuration.write(config, self._version, floors), "write the configuration"
+        )
+
+    async def _floors(self) -> Mapping[str, int]:
+        standby = await self.disk.run((self.config.data_dir / "standby.signal").exists, "look for standby.signal")
+        if not standby:
+            return {}
+        return (await control.read_control(self.bin_dir, self.config.data_dir)).floors
+
+    def _take(self, config: ServerConfig) -> None:
+        self.config = config
+        self._observer.configure(config)
+        self._slots.configure(config)
+
+    async def _configuration_error(self) -> str:
+        """What the server says against its configuration files; empty if nothing. They are only read."""
+        argv = [str(self.bin_dir / "postgres"), "-D", str(self.config.settings_dir), "-C", "data_directory"]
+        try:
+            ended = await programs.run(argv, timeout_s=PROBE_S * 5)
+        except ServerError as error:
+            return str(error)
+        return programs.last_words(ended, lines=6) if ended.status != 0 else ""
+
+    async def close(self) -> None:
+        """Connections and threads are let go; the server runs on."""
+        await self._sql.close()
+        self.disk.close()
+
+
+async def open_server(config: ServerConfig, parent: Parent, disk: Disk | None = None) -> LocalServer:
+    """The local server with its programs found. Raises ServerBroken without programs, ServerRefused for a version
+    that is not supported."""
+    own = disk or Disk()
+    bin_dir = config.bin_dir
+    if bin_dir is None:
+        bin_dir = await own.run(lambda: find_bin_dir(config.data_dir), "find the server's programs")
+    return LocalServer(config, parent, bin_dir, version(await control.program_major(bin_dir)), own)

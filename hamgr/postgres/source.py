@@ -1,0 +1,88 @@
+"""Another member's server, asked over the replication protocol: who it is, where it is, its history."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg.rows import TupleRow
+
+from hamgr.core.actions import Upstream
+from hamgr.core.units import Lsn, Timeline
+from hamgr.postgres import sql, wal
+from hamgr.postgres.config import Credentials, ServerConfig
+from hamgr.postgres.errors import ServerUnavailable
+
+POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What another server says of itself."""
+
+    system_identifier: str
+    position: wal.Position
+    history: tuple[wal.Switch, ...]
+
+
+async def ask(config: ServerConfig, upstream: Upstream, *, timeout_s: float = 3.0) -> Source:
+    """Identity, position and history of `upstream`. Raises ServerUnavailable or ServerBroken (not let in)."""
+    connection = await _connect(config, upstream, config.replication, timeout_s, replication="true")
+    async with connection:
+        identifier, timeline, lsn = (await _rows(connection, "IDENTIFY_SYSTEM", timeout_s))[0][:3]
+        history: tuple[wal.Switch, ...] = ()
+        if int(timeline) > 1:
+            content = (await _rows(connection, f"TIMELINE_HISTORY {int(timeline)}", timeout_s))[0][1]
+            history = wal.timeline_history(content if isinstance(content, str) else bytes(content).decode())
+    position = wal.Position(Timeline(int(timeline)), Lsn.parse(lsn))
+    return Source(str(identifier), position, history)
+
+
+async def identify_local(config: ServerConfig, *, timeout_s: float = 2.0) -> wal.Position:
+    """Timeline being replayed and the end of what was received, of our own running server."""
+    connection = await sql.connect(config, timeout_s=timeout_s, replication=True)
+    async with connection:
+        _, timeline, lsn = (await _rows(connection, "IDENTIFY_SYSTEM", timeout_s))[0][:3]
+    return wal.Position(Timeline(int(timeline)), Lsn.parse(lsn))
+
+
+async def wait_until_checkpointed(
+    config: ServerConfig, upstream: Upstream, timeline: Timeline, *, timeout_s: float
+) -> None:
+    """The source's control file knows its timeline, so that pg_rewind (before 16) sees that it was promoted.
+
+    Raises ServerUnavailable if no checkpoint came in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    connection = await _connect(config, upstream, config.rewind_role, timeout_s, dbname=sql.DATABASE)
+    async with connection:
+        while True:
+            rows = await _rows(connection, "SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()", 2.0)
+            if rows[0][0] >= timeline:
+                return
+            if time.monotonic() > deadline:
+                raise ServerUnavailable(f"no checkpoint on {upstream.host} since its promotion")
+            await asyncio.sleep(POLL_S)
+
+
+async def _connect(
+    config: ServerConfig, upstream: Upstream, role: Credentials, timeout_s: float, **more: str
+) -> sql.Connection:
+    fields = {**role.options, "application_name": f"{config.name} hamgr", "gssencmode": "disable", **more}
+    return await sql.open_connection(
+        timeout_s,
+        host=upstream.host,
+        port=upstream.port,
+        user=role.username,
+        password=role.password or None,
+        **fields,
+    )
+
+
+async def _rows(connection: sql.Connection, command: str, timeout_s: float) -> Sequence[TupleRow]:
+    async def fetched() -> list[TupleRow]:
+        return await (await connection.execute(command.encode())).fetchall()
+
+    return await sql.with_deadline(connection, fetched(), timeout_s)

@@ -1,0 +1,157 @@
+"""Where the WAL on this disk ends, and whether its history is the leader's."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hamgr.core.server import ControlFile
+from hamgr.core.units import Lsn, Timeline
+from hamgr.postgres import programs
+from hamgr.postgres.errors import ServerBroken
+
+PAGE = 8192
+"""XLOG_BLCKSZ of every packaged build."""
+SHORT_HEADER = 24
+LONG_HEADER = 40
+ALIGNMENT = 8
+DEFAULT_SEGMENT = 16 * 1024 * 1024
+LISTING_TAIL = 1024 * 1024
+"""Of the listing only the end matters; from an old checkpoint it can have the size of all WAL since."""
+BACK_OFF = 64 * 1024
+"""The last known write position may lie inside a record: reading starts this much earlier, on a page boundary."""
+
+RECORD = re.compile(r"len \(rec/tot\):\s*\d+/\s*(\d+),.*?lsn: ([0-9A-F]+/[0-9A-F]+),.*?desc: (\S+)")
+
+
+def record_end(lsn: Lsn, total_length: int, segment: int = DEFAULT_SEGMENT) -> Lsn:
+    """First byte after the record of `total_length` bytes at `lsn`, page headers counted in, aligned to 8.
+
+    Source: src/backend/access/transam/xlogreader.c, XLogDecodeNextRecord. A record that fills its page ends at the
+    page boundary, before the next page's header, as pg_current_wal_lsn() and the shutdown checkpoint count.
+    """
+    position = int(lsn)
+    left = -(-total_length // ALIGNMENT) * ALIGNMENT
+    while True:
+        room = PAGE - position % PAGE
+        if left <= room:
+            return Lsn(position + left)
+        left -= room
+        position += room
+        position += LONG_HEADER if position % segment == 0 else SHORT_HEADER
+
+
+def last_record_end(listing: str, segment: int = DEFAULT_SEGMENT) -> Lsn:
+    """End of the last record in pg_waldump's listing; 0 if there is none. A switch ends its whole segment."""
+    last = deque(RECORD.finditer(listing), maxlen=1)
+    if not last:
+        return Lsn(0)
+    found = last[0]
+    end = record_end(Lsn.parse(found[2]), int(found[1]), segment)
+    if found[3] == "SWITCH" and end % segment:
+        return Lsn((end // segment + 1) * segment)
+    return end
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Where reading may start for certain, from the control file: timeline, position, what stands there."""
+
+    timeline: Timeline
+    lsn: Lsn
+    is_record: bool
+    """True: a record begins there (the last checkpoint); False: one ended there, maybe the last one."""
+
+
+def base_of(control: ControlFile) -> Base:
+    """The latest position that the control file vouches for.
+
+    A server promoted since its last checkpoint writes on the timeline of 'minimum recovery', not on that of the
+    checkpoint. Source: src/backend/access/transam/xlog.c, CreateEndOfRecoveryRecord.
+    """
+    if control.min_recovery_lsn > control.checkpoint_lsn:
+        return Base(max(control.timeline, control.min_recovery_timeline), control.min_recovery_lsn, False)
+    return Base(control.timeline, control.checkpoint_lsn, True)
+
+
+async def wal_end(
+    bin_dir: Path, data_dir: Path, base: Base, start: Lsn, *, segment: int, timeout_s: float = 10.0
+) -> Lsn:
+    """End of the last valid record on this disk, as crash recovery would find it.
+
+    `start`: a position known to be written, so that little is read; 0: unknown, read from `base`. The
+    primary may have sent a part of the record that follows, so a replica's received position can be greater.
+    Raises ServerBroken if no record can be read where there must be one.
+    """
+    if start > base.lsn + BACK_OFF:
+        near = Lsn((start - BACK_OFF) // PAGE * PAGE)
+        end, _ = await _dump(bin_dir, data_dir, base.timeline, near, segment, timeout_s)
+        if end >= start:
+            return end
+    end, said = await _dump(bin_dir, data_dir, base.timeline, base.lsn, segment, timeout_s)
+    if not end and base.is_record:
+        raise ServerBroken(f"no valid WAL record at the checkpoint {base.lsn}: {said}")
+    return max(end, base.lsn)
+
+
+async def _dump(
+    bin_dir: Path, data_dir: Path, timeline: Timeline, start: Lsn, segment: int, timeout_s: float
+) -> tuple[Lsn, str]:
+    waldump = str(bin_dir / "pg_waldump")
+    argv = [waldump, "-p", str(data_dir / "pg_wal"), "-t", str(timeline), "-s", str(start)]
+    ended = await programs.run(argv, timeout_s=timeout_s, keep_out=LISTING_TAIL)
+    # It ends with status 1 at the first invalid record: that is the end of WAL that we look for.
+    return last_record_end(ended.out, segment), programs.last_words(ended)
+
+
+def segment_size(data_dir: Path) -> int:
+    """Size of a WAL segment in bytes, from the files themselves. Blocking."""
+    for path in (data_dir / "pg_wal").iterdir():
+        if re.fullmatch(r"[0-9A-F]{24}", path.name):
+            return path.stat().st_size
+    return DEFAULT_SEGMENT
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """One line of a history file: the timeline was left at that position."""
+
+    timeline: Timeline
+    lsn: Lsn
+
+
+def timeline_history(text: str) -> tuple[Switch, ...]:
+    """Read a history file. Raises ValueError with the line if one is not of its form."""
+    switches: list[Switch] = []
+    for line in text.splitlines():
+        bare = line.split("#")[0].strip()
+        if not bare:
+            continue
+        words = bare.split()
+        if len(words) < 2 or not words[0].isdigit():
+            raise ValueError(f"not a line of a timeline history: {line!r}")
+        switches.append(Switch(Timeline(int(words[0])), Lsn.parse(words[1])))
+    return tuple(switches)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A point in the history of a cluster."""
+
+    timeline: Timeline
+    lsn: Lsn
+
+
+def has_diverged(local: Position, leader: Position, history: Sequence[Switch]) -> bool:
+    """True if the local end of WAL is no ancestor of the leader's position.
+
+    `history` is that of the leader's timeline. On the leader's own timeline only what lies beyond the leader's
+    end is foreign: two servers write one timeline only if the leader lost WAL that it had sent.
+    """
+    if local.timeline == leader.timeline:
+        return local.lsn > leader.lsn
+    left = next((switch.lsn for switch in history if switch.timeline == local.timeline), None)
+    return left is None or local.lsn > left

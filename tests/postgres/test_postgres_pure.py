@@ -1,0 +1,187 @@
+"""What needs no server: positions, histories, names, files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hamgr.core.server import DataDir
+from hamgr.core.units import Lsn, Timeline
+from hamgr.postgres import clone, configuration, control, files, slots, wal
+from hamgr.postgres.config import Credentials, ServerConfig, option_arguments
+from hamgr.postgres.disk import Disk
+from hamgr.postgres.errors import ServerRefused, ServerUnavailable
+from hamgr.postgres.probe import host_and_port
+
+SEGMENT = wal.DEFAULT_SEGMENT
+
+
+@pytest.mark.parametrize(
+    ("lsn", "length", "end"),
+    [
+        ("0/1000028", 114, "0/10000A0"),
+        ("0/1001FE0", 32, "0/1002000"),
+        ("0/1001FE0", 40, "0/1002020"),
+        ("0/1FFFFE0", 40, "0/2000030"),
+        ("0/1000028", 8192 * 2, "0/1004058"),
+    ],
+)
+def test_record_end_counts_page_headers(lsn: str, length: int, end: str) -> None:
+    assert wal.record_end(Lsn.parse(lsn), length) == Lsn.parse(end)
+
+
+def test_switch_record_ends_its_segment() -> None:
+    line = "rmgr: XLOG        len (rec/tot):     24/    24, tx: 0, lsn: 0/0150A0D8, prev 0/0150A0A0, desc: SWITCH \n"
+    assert wal.last_record_end(line) == Lsn.parse("0/2000000")
+
+
+def test_listing_without_records_has_no_end() -> None:
+    assert wal.last_record_end("") == 0
+
+
+def test_history_file_is_read_and_garbage_is_refused() -> None:
+    text = "1\t0/3000000\tno recovery target specified\n\n# comment\n2\t0/5000060\tbefore x\n"
+    assert wal.timeline_history(text) == (
+        wal.Switch(Timeline(1), Lsn.parse("0/3000000")),
+        wal.Switch(Timeline(2), Lsn.parse("0/5000060")),
+    )
+    with pytest.raises(ValueError, match="not a line"):
+        wal.timeline_history("one two\n")
+
+
+@pytest.mark.parametrize(
+    ("timeline", "lsn", "diverged"),
+    [
+        (3, 900, False),
+        (3, 1001, True),
+        (2, 500, False),
+        (2, 501, True),
+        (1, 300, False),
+        (1, 301, True),
+        (4, 10, True),
+    ],
+)
+def test_only_an_ancestor_of_the_leader_has_not_diverged(timeline: int, lsn: int, diverged: bool) -> None:
+    history = (wal.Switch(Timeline(1), Lsn(300)), wal.Switch(Timeline(2), Lsn(500)))
+    leader = wal.Position(Timeline(3), Lsn(1000))
+    assert wal.has_diverged(wal.Position(Timeline(timeline), Lsn(lsn)), leader, history) is diverged
+
+
+def test_slot_names_are_patronis() -> None:
+    assert slots.slot_name("PG-1.example") == "pg_1_example"
+    assert slots.slot_name("a b") == "au0032b"
+    assert len(slots.slot_name("x" * 80)) == 63
+
+
+def test_values_are_quoted_for_postgresql_conf() -> None:
+    assert configuration.quoted(r"a'b\c") == r"'a''b\\c'"
+    assert "\n" not in configuration.quoted("a\nb")
+
+
+def _config(tmp_path: Path, **parameters: str | int) -> ServerConfig:
+    role = Credentials("x", "secret")
+    return ServerConfig("n", "s", tmp_path, role, role, parameters=parameters)
+
+
+def test_reserved_parameters_are_left_out_and_standby_minimums_kept(tmp_path: Path) -> None:
+    version = configuration.Version(15)
+    text = configuration.rendered(_config(tmp_path, port=1, max_connections=10), version, {"max_connections": 50})
+    assert "port" not in text
+    assert "max_connections = '50'" in text
+    with pytest.raises(ServerRefused):
+        configuration.rendered(_config(tmp_path, **{"a b": 1}), version, {})
+
+
+def test_unchanged_file_is_not_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    assert files.write_if_changed(path, "a")
+    inode = path.stat().st_ino
+    assert not files.write_if_changed(path, "a")
+    assert path.stat().st_ino == inode
+    assert files.write_if_changed(path, "b")
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_auto_conf_loses_only_what_would_override_the_upstream(tmp_path: Path) -> None:
+    path = tmp_path / "postgresql.auto.conf"
+    path.write_text("# head\nwork_mem = '1MB'\nprimary_conninfo = 'host=old'\nrecovery_target_lsn='0/1'\n")
+    assert configuration.disarm_auto_conf(tmp_path)
+    assert path.read_text() == "# head\nwork_mem = '1MB'\n"
+    assert not configuration.disarm_auto_conf(tmp_path)
+
+
+def test_passfile_escapes_what_libpq_splits_at(tmp_path: Path) -> None:
+    files.write_passfile(tmp_path / "p", {"us:er": "a\\b:c", "peer": ""})
+    assert (tmp_path / "p").read_text() == "*:*:*:us\\:er:a\\\\b\\:c\n"
+
+
+def test_options_in_patronis_form_become_arguments() -> None:
+    assert option_arguments(["data-checksums", {"encoding": "UTF8"}]) == ("--data-checksums", "--encoding=UTF8")
+
+
+def test_upstream_is_read_from_a_connection_string() -> None:
+    assert host_and_port("host=a port=5433 user=x") == "a:5433"
+    assert host_and_port("") == ""
+    assert host_and_port("not = a = conninfo") == ""
+
+
+def _tree(path: Path) -> None:
+    (path / "global").mkdir(parents=True)
+    (path / "global" / "pg_control").write_text("c")
+    (path / "PG_VERSION").write_text("15\n")
+    path.chmod(0o700)
+
+
+def test_copy_interrupted_while_being_moved_up_is_unfinished_and_removable(pg_tmp: Path) -> None:
+    directory = pg_tmp / "d"
+    _tree(directory)
+    (directory / control.UNFINISHED).mkdir()
+    assert control.inspect(directory, 15).state is DataDir.UNFINISHED
+    clone.remove_unfinished(directory)
+    assert control.inspect(directory, 15).state is DataDir.EMPTY
+
+
+def test_complete_cluster_is_never_removed_as_unfinished(pg_tmp: Path) -> None:
+    _tree(pg_tmp / "d")
+    clone.remove_unfinished(pg_tmp / "d")
+    assert control.inspect(pg_tmp / "d", 15).state is DataDir.VALID
+
+
+def test_interrupted_rewind_is_unfinished(pg_tmp: Path) -> None:
+    _tree(pg_tmp / "d")
+    control.rewind_marker(pg_tmp / "d").write_text("")
+    assert control.inspect(pg_tmp / "d", 15).state is DataDir.UNFINISHED
+
+
+def test_only_the_newest_directories_are_kept_aside(pg_tmp: Path) -> None:
+    directory = pg_tmp / "d"
+    for stamp in ("1", "2", "3"):
+        _tree(directory)
+        place = clone.keep_aside(directory, stamp, keep=2)
+        assert control.inspect(place, 15).state is DataDir.VALID
+        assert control.inspect(directory, 15).state is DataDir.EMPTY
+        directory.rmdir()
+    assert sorted(path.name for path in pg_tmp.iterdir()) == ["d.diverged-2", "d.diverged-3"]
+
+
+def test_directory_that_cannot_be_renamed_is_kept_inside(pg_tmp: Path) -> None:
+    directory = pg_tmp / "d"
+    _tree(directory)
+    pg_tmp.chmod(0o500)
+    try:
+        place = clone.keep_aside(directory, "1")
+    finally:
+        pg_tmp.chmod(0o700)
+    assert place.parent == directory
+    assert control.inspect(directory, 15).state is DataDir.EMPTY
+
+
+async def test_hung_disk_is_an_error_in_time() -> None:
+    reader, writer = os.pipe()
+    disk = Disk(timeout_s=0.05)
+    with pytest.raises(ServerUnavailable, match="no answer from the file system"):
+        await disk.run(lambda: os.read(reader, 1), "read")
+    os.close(writer)
+    disk.close()
