@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from hamgr.core import facts
-from hamgr.core.actions import Lane
+from hamgr.core.actions import Lane, Promote
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import Fact
 from hamgr.core.outcomes import after_end
@@ -157,7 +157,10 @@ def _probed(state: State, server: ServerView) -> State:
     if server.probed_at < state.server.probed_at:
         return state
     before = state.server
-    ended = server.phase is Phase.STOPPED
+    ended = server.phase in (Phase.STOPPED, Phase.CRASHED)
+    if not server.answered and server.identity == before.identity and before.in_recovery and not state.running(Promote):
+        # Only a promotion ends recovery: a replica that is slow to answer is not taken for a primary.
+        server = replace(server, in_recovery=True)
     if ended and before.phase is Phase.CRASHED:
         server = replace(server, phase=Phase.CRASHED, written_lsn=before.written_lsn)
     elif ended and not state.is_busy(Lane.SERVER):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hamgr.core.actions import ExamineCrash, Promote, PutOffer, ReleaseLeader, StartPrimary, WithdrawOffer
+from hamgr.core.actions import ExamineCrash, Promote, PutOffer, ReleaseLeader, StartPrimary, StartStandby, Upstream, WithdrawOffer
 from hamgr.core.cluster import Member, Offer
 from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
@@ -80,6 +80,10 @@ def _start_in_place(scene: Scene) -> Verdict:
     if scene.now < retry_at:
         left = because(Code.BACKING_OFF, left_s=f"{retry_at - scene.now:.1f}", text=failure.text if failure else "")
         return Verdict(left, wake_at=retry_at)
+    control = scene.server.control
+    if control is not None and not control.was_primary:
+        # Elected as a replica and stopped before its promotion: only recovery can make a primary of it.
+        return Verdict(because(Code.RESTART_IN_PLACE), (StartStandby(Upstream()),))
     return Verdict(because(Code.RESTART_IN_PLACE), (StartPrimary(scene.view.term),))
 
 

@@ -1,0 +1,44 @@
+"""The agent process, started by the guard: `python -m hamgr.agent FILE`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from hamgr.agent import journal
+from hamgr.agent.compose import run_agent
+from hamgr.agent.executor import Bug
+from hamgr.api.config import ApiBroken
+from hamgr.guard.layout import EXIT_REFUSED_CONFIGURATION
+from hamgr.postgres.errors import ServerError
+from hamgr.settings import SettingsError, load
+
+
+def main() -> int:
+    """Run the agent for the configuration file named by the only argument."""
+    path = Path(sys.argv[1])
+    with open("/proc/self/comm", "w", encoding="ascii") as comm:
+        comm.write("hamgr-agent")
+    try:
+        loaded = load(path)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return EXIT_REFUSED_CONFIGURATION
+    runtime_dir = os.environ.get("HAMGR_RUNTIME_DIR") or loaded.settings.runtime_dir
+    journal.set_up(loaded.settings.log.level, as_json=loaded.settings.log.is_json)
+    for problem in loaded.warnings:
+        journal.LOGGER.warning("%s", problem)
+    try:
+        return asyncio.run(run_agent(path, loaded, runtime_dir))
+    except (ApiBroken, ServerError) as error:
+        journal.LOGGER.error("cannot start: %s", error)
+        return EXIT_REFUSED_CONFIGURATION
+    except Bug:
+        journal.LOGGER.exception("an invariant failed")
+        return 70
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""Composition: from settings to a running agent. The one place where all parts meet."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+from hamgr.agent import translate
+from hamgr.agent.clock import now
+from hamgr.agent.executor import execute
+from hamgr.agent.guardlink import GuardLink
+from hamgr.agent.journal import LOGGER, Journal
+from hamgr.agent.loop import Loop, Pulse
+from hamgr.agent.port import Port
+from hamgr.agent.renewal import Renewer
+from hamgr.agent.sensors import ServerSensor, first_of, watch_guard, watch_store
+from hamgr.agent.world import World
+from hamgr.api import server as rest
+from hamgr.api.server import RunningApi
+from hamgr.core.actions import Action, Outcome
+from hamgr.core.facts import Fact, LeaseAdopted, PolicyRead, ReplaceOrdered, SettingsReread, StopOrdered
+from hamgr.core.pipeline import Record
+from hamgr.core.state import State
+from hamgr.core.units import Instant, Term, after
+from hamgr.dcs.client import EtcdClient
+from hamgr.dcs.etcd import EtcdStore
+from hamgr.dcs.keys import ScopeKeys
+from hamgr.dcs.lease import RenewalConnection
+from hamgr.guard.layout import SharedPage
+from hamgr.postgres.server import open_server
+from hamgr.settings import Loaded, SettingsError, load, parse_dynamic
+from hamgr.version import VERSION
+
+BEAT_S = 0.2
+PERMIT_TICKS = 2.5
+"""A permit lasts for this many ticks: one may come late without the lease being left to run out."""
+
+
+class Agent:
+    """The parts of one agent and what ties them together."""
+
+    def __init__(self, path: Path, loaded: Loaded, runtime_dir: str) -> None:
+        self._path = path
+        self._loaded = loaded
+        self._journal = Journal()
+        self._link = GuardLink(runtime_dir, SharedPage.open(runtime_dir))
+        policy = loaded.seed.policy()
+        me = translate.myself(loaded.settings)
+        self._loop = Loop(State(me, policy), self._execute, self._read_policy, self._journal, self._on_pulse)
+        keys = ScopeKeys.of(loaded.settings.scope, loaded.settings.namespace)
+        etcd = translate.etcd_config(loaded.settings, policy)
+        self._client = EtcdClient(etcd)
+        self._store = EtcdStore(self._client, keys)
+        self._renewer = Renewer(me.name, RenewalConnection(etcd, keys), self._link, self._post_from_thread)
+        self._dynamic = loaded.seed
+        self._api: RunningApi | None = None
+
+    async def run(self) -> int:
+        """Live until told to end; the process's exit status."""
+        self._thread_loop = asyncio.get_running_loop()
+        server = await open_server(translate.server_config(self._loaded.settings, self._loaded.seed), self._link)
+        self._sensor = ServerSensor(server, self._loop.post, self._state)
+        self._world = World(
+            store=self._store,
+            server=server,
+            link=self._link,
+            state=self._state,
+            post=self._loop.post,
+            probe=self._sensor.probe,
+            recorded=self._recorded,
+            seed_config=translate.seed_of(self._loaded),
+            wanted=lambda: translate.server_config(self._loaded.settings, self._dynamic),
+        )
+        self._port = Port(self._world, self._loaded.settings.scope, VERSION, self._reload)
+        self._api = await rest.start(translate.api_config(self._loaded.settings), self._port)
+        self._listen_to_signals()
+        self._adopt_lease()
+        await self._sensor.probe()
+        self._renewer.start()
+        deciding = asyncio.create_task(self._loop.run())
+        try:
+            await first_of(
+                deciding,
+                self._sensor.run(),
+                watch_store(self._store, self._loop.post, lambda: self._state().policy.retry_timeout_s),
+                watch_guard(self._link, self._loop.post, BEAT_S),
+            )
+            return deciding.result()
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        self._renewer.end()
+        if self._api is not None:
+            await self._api.close()
+        await self._store.close()
+
+    def _state(self) -> State:
+        return self._loop.state
+
+    def _post_from_thread(self, fact: Fact) -> None:
+        self._thread_loop.call_soon_threadsafe(self._loop.post, fact)
+
+    async def _execute(self, action: Action) -> Outcome:
+        return await execute(self._world, action)
+
+    def _on_pulse(self, pulse: Pulse) -> None:
+        """After each decision: a fresh snapshot for REST, and a permit for the renewal."""
+        self._port.publish(pulse)
+        state = pulse.state
+        lasts_s = PERMIT_TICKS * max(state.policy.loop_wait_s, 0.2)
+        until = after(pulse.at, lasts_s) if pulse.decision.may_renew else Instant(0.0)
+        self._renewer.permit(state.lease.lease_id, until, state.policy)
+
+    def _adopt_lease(self) -> None:
+        """What the predecessor of this agent left in the guard's page, if its deadline has not come."""
+        page = self._link.page
+        if page.lease_id and page.armed and page.deadline_ns > now() * 1e9:
+            deadline = Instant(page.deadline_ns / 1e9)
+            self._loop.post(LeaseAdopted(page.lease_id, deadline, Term(page.term)))
+
+    def _read_policy(self, state: State) -> PolicyRead | None:
+        """The dynamic configuration in force after a new view. A broken one is reported, the last good one stays."""
+        config = state.cluster.config if state.cluster is not None else None
+        revision = config.mod_revision if config is not None else 0
+        if revision == state.policy_revision:
+            return None
+        values = config.values if config is not None else translate.seed_of(self._loaded)
+        dynamic, problems = parse_dynamic(values)
+        words = tuple(str(problem) for problem in problems)
+        for text in words:
+            LOGGER.warning("configuration in etcd: %s", text)
+        if any(problem.is_error for problem in problems):
+            return PolicyRead(state.policy, revision, words)
+        self._dynamic = dynamic
+        return PolicyRead(dynamic.policy(), revision, words)
+
+    async def _reload(self) -> None:
+        """SIGHUP and POST /reload: read the file again; what cannot be read leaves the present settings in force."""
+        try:
+            self._loaded = await asyncio.to_thread(load, self._path)
+        except SettingsError as error:
+            LOGGER.error("the configuration file was not taken over: %s", error)
+            return
+        LOGGER.setLevel(self._loaded.settings.log.level)
+        if self._api is not None:
+            await self._api.reload_certificates()
+        self._loop.post(SettingsReread(now()))
+
+    def _recorded(self, record: Record) -> None:
+        LOGGER.info(
+            "leader changed: term %s, %s, %s -> %s",
+            record.term,
+            record.cause,
+            record.former or "nobody",
+            record.leader,
+        )
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: self._loop.post(StopOrdered(now())))
+        loop.add_signal_handler(signal.SIGUSR2, lambda: self._loop.post(ReplaceOrdered(now())))
+        loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(self._reload()))
+
+
+async def run_agent(path: Path, loaded: Loaded, runtime_dir: str) -> int:
+    """One agent from start to end; its exit status."""
+    return await Agent(path, loaded, runtime_dir).run()

@@ -1,0 +1,57 @@
+"""The executor: one coroutine from action to outcome. It calls the world and decides nothing."""
+
+from __future__ import annotations
+
+from hamgr.agent.clock import now
+from hamgr.agent.journal import LOGGER
+from hamgr.agent.server_calls import SERVER_CALLS
+from hamgr.agent.store_calls import STORE_CALLS
+from hamgr.agent.world import World
+from hamgr.core.actions import Action, Lane, Outcome, Reinitialize, RestartServer, Result
+from hamgr.core.facts import StoreFailed
+from hamgr.dcs.errors import OutcomeUnknown, StoreError
+from hamgr.postgres.errors import ServerError, ServerUnavailable
+
+CALLS = {**SERVER_CALLS, **STORE_CALLS}
+
+
+class Bug(Exception):
+    """An invariant failed. The agent fences its primary and exits; the guard starts a fresh one."""
+
+
+async def execute(world: World, action: Action) -> Outcome:
+    """Carry the action out. Never raises but for cancellation and bugs: an error is an outcome with its words."""
+    outcome = await _attempt(world, action)
+    if action.lane is Lane.SERVER:
+        await world.probe()
+    if isinstance(action, RestartServer | Reinitialize):
+        tell = world.order_ends.pop(action.order_id, None)
+        if tell is not None:
+            tell(outcome.result is Result.DONE, outcome.text)
+    return outcome
+
+
+async def _attempt(world: World, action: Action) -> Outcome:
+    call = CALLS.get(type(action))
+    if call is None:
+        raise Bug(f"no call for {type(action).__name__}")
+    try:
+        return await call(world, action)
+    except OutcomeUnknown as error:
+        return Outcome(Result.UNKNOWN, "unknown", str(error))
+    except StoreError as error:
+        world.post(StoreFailed(now(), str(error)))
+        return Outcome(Result.FAILED, "store", str(error))
+    except ServerUnavailable as error:
+        return Outcome(Result.FAILED, "timeout", _words(error))
+    except ServerError as error:
+        return Outcome(
+            Result.REFUSED if error.code in ("refused", "diverged") else Result.FAILED, error.code, _words(error)
+        )
+    except OSError as error:
+        LOGGER.debug("%s", action, exc_info=error)
+        return Outcome(Result.FAILED, "os", str(error))
+
+
+def _words(error: ServerError) -> str:
+    return f"{error} ({error.hint})" if error.hint else str(error)

@@ -1,0 +1,121 @@
+"""The log: one line a decision with its reason, one line an action's end; text or JSON on standard error.
+
+A decision is written when its reason changes, not each time that it is taken again, so that a log of years stays
+readable. What repeats while nothing changes is kept for the flight recorder only.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections import deque
+from typing import Any
+
+from hamgr.core.actions import Action, Outcome, PutMember, PutRoster, PutStatus, Result
+from hamgr.core.decide import Decision
+from hamgr.core.reasons import Code
+from hamgr.core.sentences import sentence
+from hamgr.core.state import State
+from hamgr.core.units import Instant
+
+LOGGER = logging.getLogger("hamgr")
+QUIET_ACTIONS = (PutStatus, PutMember, PutRoster)
+FLIGHT_RECORDER_EVENTS = 500
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
+CHANGING_VALUES = ("left_s", "behind")
+WARNINGS = frozenset(
+    {
+        Code.UNUSABLE_DATA,
+        Code.FOREIGN_DATA,
+        Code.STORE_DOWN,
+        Code.NOT_ENTITLED,
+        Code.OTHER_LEADS,
+        Code.DEADLINE_NEAR,
+        Code.EXAMINING_CRASH,
+        Code.CRASHED_AGAIN,
+        Code.START_TOOK_TOO_LONG,
+        Code.DIVERGED,
+        Code.HAND_OVER_ABORTED,
+        Code.BACKING_OFF,
+    }
+)
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, message and whatever fields the event has."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = {
+            "time": time.strftime(TIME_FORMAT, time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "message": record.getMessage(),
+        }
+        fields.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+class TextLines(logging.Formatter):
+    """`<UTC time> LEVEL message`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", TIME_FORMAT)
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        return time.strftime(datefmt or TIME_FORMAT, time.gmtime(record.created))
+
+
+def set_up(level: str, *, as_json: bool) -> None:
+    """Send the log to standard error from now on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if as_json else TextLines())
+    LOGGER.handlers[:] = [handler]
+    LOGGER.propagate = False
+    LOGGER.setLevel(level)
+
+
+class Journal:
+    """What the loop tells people, and the last events for the flight recorder."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, ...] = ()
+        self._events: deque[tuple[Instant, str]] = deque(maxlen=FLIGHT_RECORDER_EVENTS)
+
+    def decided(self, state: State, decision: Decision, at: Instant) -> None:
+        """A decision was taken. Written if its rule or reason is another than the last time."""
+        steady_values = tuple(item for item in decision.reason.values if item[0] not in CHANGING_VALUES)
+        key = (decision.rule, decision.reason.code, steady_values)
+        if key == self._last:
+            return
+        self._last = key
+        words = sentence(decision.reason)
+        self._events.append((at, f"{decision.rule}: {words}"))
+        level = logging.WARNING if decision.reason.code in WARNINGS else logging.INFO
+        fields = {
+            "rule": decision.rule,
+            "reason": decision.reason.code.value,
+            "term": state.cluster.term if state.cluster else 0,
+            **dict(decision.reason.values),
+        }
+        LOGGER.log(level, "%s", words, extra={"fields": fields})
+
+    def ended(self, action: Action, outcome: Outcome, began_at: Instant, at: Instant) -> None:
+        """An action came to its end. Routine that went well is left to the DEBUG level."""
+        name = type(action).__name__
+        text = f"{name} {outcome.result.value} after {(at - began_at) * 1000:.0f} ms"
+        if outcome.text:
+            text += f": {outcome.text}"
+        self._events.append((at, text))
+        went_well = outcome.result is Result.DONE
+        level = logging.INFO if went_well else logging.WARNING
+        if went_well and isinstance(action, QUIET_ACTIONS):
+            level = logging.DEBUG
+        fields = {"action": name, "result": outcome.result.value, "code": outcome.code}
+        LOGGER.log(level, "%s", text, extra={"fields": fields})
+
+    def events(self) -> tuple[tuple[Instant, str], ...]:
+        """The last decisions and actions, oldest first, for whoever wants to know how it came to this."""
+        return tuple(self._events)

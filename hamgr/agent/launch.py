@@ -1,0 +1,48 @@
+"""`hamgr agent FILE`: check the configuration, then become the guard, which starts the agent."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from hamgr.core.policy import KILL_BUDGET_S
+from hamgr.guard.launch import guard_argv
+from hamgr.guard.layout import EXIT_REFUSED_CONFIGURATION
+from hamgr.settings import SettingsError, load
+
+
+@click.command("agent")
+@click.argument("file", type=click.Path(path_type=Path))
+def command(file: Path) -> None:
+    """Look after this host's server: the service that runs on every database host."""
+    try:
+        loaded = load(file)
+    except SettingsError as error:
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        sys.exit(EXIT_REFUSED_CONFIGURATION)
+    settings = loaded.settings
+    try:
+        os.makedirs(settings.runtime_dir, mode=0o700, exist_ok=True)
+    except OSError as error:
+        click.echo(
+            f"cannot make {settings.runtime_dir}: {error.strerror}. Make it for this user "
+            "(systemd: RuntimeDirectory=hamgr), or set guard.runtime_dir to a directory on tmpfs",
+            err=True,
+        )
+        sys.exit(EXIT_REFUSED_CONFIGURATION)
+    if os.geteuid() == 0:
+        click.echo("PostgreSQL does not run as root: start `hamgr agent` as the server's user", err=True)
+        sys.exit(EXIT_REFUSED_CONFIGURATION)
+    argv = guard_argv(
+        settings.runtime_dir,
+        settings.postgresql.data_dir,
+        [sys.executable, "-m", "hamgr.agent", str(file.resolve())],
+        agent_timeout_s=settings.guard.agent_timeout_for(loaded.seed.policy().ttl_s),
+        stop_timeout_s=settings.guard.stop_timeout,
+        kill_budget_s=KILL_BUDGET_S,
+    )
+    os.execv(argv[0], argv)

@@ -1,0 +1,98 @@
+"""Renewal of the lease by a thread of its own, on permits that run out by themselves. DESIGN.md 3 and 5.1.
+
+A busy decision loop does not cost the lease; a wedged one does, because nobody hands out permits any more.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from hamgr.agent.clock import now
+from hamgr.agent.guardlink import GuardLink, nanoseconds
+from hamgr.core.cluster import ClusterView
+from hamgr.core.facts import Fact, LeaseGone, Renewed, StoreFailed
+from hamgr.core.policy import Policy
+from hamgr.core.units import Instant, Term, after
+from hamgr.dcs.errors import LeaseExpired, StoreError
+from hamgr.dcs.lease import Renewal
+
+RETRY_S = 0.1
+IDLE_S = 1.0
+
+
+class RenewalCall(Protocol):
+    """One renewal and the linearizable read that confirms it; blocking. hamgr.dcs.lease provides it."""
+
+    def renew(self, lease_id: int, budget_s: float) -> Renewal: ...
+
+    def close(self) -> None: ...
+
+
+class Renewer(threading.Thread):
+    """Keeps one lease alive while it has a permit, and moves the guard's deadline on with every confirmed renewal."""
+
+    def __init__(self, me: str, call: RenewalCall, link: GuardLink, post: Callable[[Fact], None]) -> None:
+        super().__init__(name="renewal", daemon=True)
+        self._me = me
+        self._call = call
+        self._link = link
+        self._post = post
+        self._wake = threading.Event()
+        self._lease_id = 0
+        self._policy = Policy()
+        self._permit_until = Instant(0.0)
+        self._ended = False
+
+    def permit(self, lease_id: int, until: Instant, policy: Policy) -> None:
+        """Renew that lease (0: none) until then at the latest. Called by the decision loop after each decision."""
+        is_new = lease_id != self._lease_id
+        self._permit_until = until
+        self._policy = policy
+        self._lease_id = lease_id
+        if is_new:
+            self._wake.set()
+
+    def end(self) -> None:
+        """No renewal is sent any more."""
+        self._ended = True
+        self._wake.set()
+
+    def run(self) -> None:
+        pause_s = IDLE_S
+        while not self._ended:
+            self._wake.wait(pause_s)
+            self._wake.clear()
+            pause_s = self._renew_once()
+        self._call.close()
+
+    def _renew_once(self) -> float:
+        """Renew if there is a lease and a permit; the pause until the next time in seconds."""
+        lease_id, policy = self._lease_id, self._policy
+        if self._ended or not lease_id:
+            return IDLE_S
+        began_at = now()
+        if began_at >= self._permit_until or not self._link.is_alive:
+            return RETRY_S
+        try:
+            renewal = self._call.renew(lease_id, policy.retry_timeout_s)
+        except LeaseExpired:
+            self._post(LeaseGone(lease_id, now()))
+            self._lease_id = 0
+            return IDLE_S
+        except StoreError as error:
+            self._post(StoreFailed(now(), str(error)))
+            return RETRY_S
+        deadline = after(renewal.sent_at, renewal.granted_ttl_s - policy.margin_s)
+        self._extend(deadline, lease_id, renewal.view)
+        self._post(Renewed(lease_id, deadline, renewal.view))
+        return max(0.0, policy.renew_interval_s - (now() - began_at))
+
+    def _extend(self, deadline: Instant, lease_id: int, view: ClusterView) -> None:
+        """The guard's deadline moves on only if the confirming read shows us leading, by this lease, in that term."""
+        page = self._link.page
+        leader = view.leader
+        leads = leader is not None and leader.name == self._me and leader.lease_id == lease_id
+        if page.armed and leads and Term(page.term) == view.term:
+            page.deadline_ns = max(page.deadline_ns, nanoseconds(deadline))

@@ -1,0 +1,189 @@
+"""Actions on the local server. Each ends with a look at the server, so that the next decision sees what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from hamgr.agent.clock import now
+from hamgr.agent.world import World
+from hamgr.core import actions
+from hamgr.core.actions import Outcome, Result
+from hamgr.core.facts import ActionProgressed
+from hamgr.core.outcomes import Promoted, WalEnd
+from hamgr.core.scene import Scene
+from hamgr.core.units import Instant, Term
+from hamgr.postgres.process import Ending
+
+DONE = Outcome(Result.DONE)
+NOT_ENTITLED = Outcome(Result.REFUSED, "not_entitled", "this member does not hold the leader key")
+PROMOTE_TIMEOUT_S = 30.0
+CHECKPOINT_TIMEOUT_S = 60.0
+
+
+def scene_of(world: World) -> Scene:
+    return Scene(world.state(), now())
+
+
+def _deadline_in(world: World, term: Term) -> Instant | None:
+    """The lease's deadline if this member leads in that term now, else None. Checked again right before acting:
+    between decision and act the lease may have been lost.
+    """
+    scene = scene_of(world)
+    if not scene.holds_key or world.state().lease.term != term:
+        return None
+    return world.state().lease.deadline
+
+
+async def initdb(world: World, _action: actions.InitDb) -> Outcome:
+    await world.server.initdb()
+    return DONE
+
+
+async def clone(world: World, action: actions.Clone) -> Outcome:
+    if action.keep_aside:
+        await world.server.keep_aside()
+    await world.server.clone(action.source, lambda progress: world.post(ActionProgressed(str(progress))))
+    return DONE
+
+
+async def rewind(world: World, action: actions.Rewind) -> Outcome:
+    await world.server.rewind(action.source)
+    return DONE
+
+
+async def start_primary(world: World, action: actions.StartPrimary) -> Outcome:
+    """Armed before the server exists: from its first instant on the guard kills it at the deadline."""
+    deadline = _deadline_in(world, action.term)
+    if deadline is None:
+        return NOT_ENTITLED
+    await world.link.arm(deadline, None, action.term, world.lease_id)
+    timeout_s = world.state().policy.primary_start_timeout_s
+
+    await world.server.start_primary(timeout_s=timeout_s, spawned=world.link.name_server)
+    if not world.state().cluster or not scene_of(world).view.system_identifier:
+        await world.server.create_roles()
+    return DONE
+
+
+async def start_standby(world: World, action: actions.StartStandby) -> Outcome:
+    if action.check_history:
+        await world.server.check_history(action.upstream)
+    world.link.disarm()
+    await world.server.start_standby(action.upstream)
+    return DONE
+
+
+async def check_history(world: World, action: actions.CheckHistory) -> Outcome:
+    await world.server.check_history(action.upstream)
+    return DONE
+
+
+async def stop(world: World, action: actions.StopServer) -> Outcome:
+    return await _stopped(world, action.budget_s)
+
+
+async def hand_over_stop(world: World, action: actions.HandOverStop) -> Outcome:
+    if action.checkpoint_first:
+        await world.server.checkpoint(CHECKPOINT_TIMEOUT_S)
+    return await _stopped(world, action.budget_s)
+
+
+async def _stopped(world: World, budget_s: float) -> Outcome:
+    """The server is stopped and the guard no longer needs to kill it."""
+    began_at = now()
+    ending = await world.server.stop(budget_s)
+    world.link.disarm()
+    position = await world.server.stopped_position()
+    was_clean = ending is Ending.CLEAN
+    value = WalEnd(position.timeline, position.lsn, was_clean, began_at)
+    return Outcome(Result.DONE, text=f"{ending.value}, WAL ends at {position.lsn}", value=value)
+
+
+async def fence(world: World, _action: actions.Fence) -> Outcome:
+    killed = await world.link.kill_tree()
+    world.link.disarm()
+    return Outcome(Result.DONE, text=f"{killed} processes killed")
+
+
+async def examine_crash(world: World, action: actions.ExamineCrash) -> Outcome:
+    """Nothing of the dead server is left, and it is known where its WAL ends."""
+    await world.link.kill_tree()
+    world.link.disarm()
+    position = await world.server.stopped_position(action.from_lsn)
+    return Outcome(
+        Result.DONE, text=f"WAL ends at {position.lsn}", value=WalEnd(position.timeline, position.lsn, was_clean=False)
+    )
+
+
+async def promote(world: World, action: actions.Promote) -> Outcome:
+    deadline = _deadline_in(world, action.term)
+    if deadline is None:
+        return NOT_ENTITLED
+    await world.link.arm(deadline, world.state().server.identity, action.term, world.lease_id)
+    if _deadline_in(world, action.term) is None:
+        return NOT_ENTITLED
+    server = world.state().server
+    if server.in_recovery is False:
+        promotion = await world.server.verify()
+    else:
+        promotion = await world.server.promote(PROMOTE_TIMEOUT_S, old_timeline=server.timeline)
+    value = Promoted(promotion.timeline, promotion.lsn, Instant(promotion.promoted_at), now())
+    return Outcome(Result.DONE, text=f"timeline {promotion.timeline}", value=value)
+
+
+async def follow(world: World, action: actions.Follow) -> Outcome:
+    await world.server.follow(action.upstream)
+    return DONE
+
+
+async def checkpoint(world: World, _action: actions.Checkpoint) -> Outcome:
+    await world.server.checkpoint(CHECKPOINT_TIMEOUT_S)
+    return DONE
+
+
+async def restart(world: World, action: actions.RestartServer) -> Outcome:
+    await world.server.checkpoint(CHECKPOINT_TIMEOUT_S)
+    await _stopped(world, action.stop_budget_s)
+    if action.as_primary_in is not None:
+        return await start_primary(world, actions.StartPrimary(action.as_primary_in))
+    return await start_standby(world, actions.StartStandby(action.upstream))
+
+
+async def reinitialize(world: World, action: actions.Reinitialize) -> Outcome:
+    await _stopped(world, world.state().policy.primary_stop_timeout_s)
+    await world.server.remove_cluster()
+    await clone(world, actions.Clone(action.source))
+    return await start_standby(world, actions.StartStandby(action.source))
+
+
+async def ensure_slots(world: World, action: actions.EnsureSlots) -> Outcome:
+    await world.server.ensure_slots(action.members)
+    return DONE
+
+
+async def apply_config(world: World, _action: actions.ApplyConfig) -> Outcome:
+    wanted = world.wanted()
+    await world.server.apply_config(wanted.parameters, wanted.pg_hba, member_slots_ttl_s=wanted.member_slots_ttl_s)
+    return DONE
+
+
+SERVER_CALLS: dict[type, Callable[[World, Any], Awaitable[Outcome]]] = {
+    actions.InitDb: initdb,
+    actions.Clone: clone,
+    actions.Rewind: rewind,
+    actions.StartPrimary: start_primary,
+    actions.StartStandby: start_standby,
+    actions.CheckHistory: check_history,
+    actions.StopServer: stop,
+    actions.HandOverStop: hand_over_stop,
+    actions.Fence: fence,
+    actions.ExamineCrash: examine_crash,
+    actions.Promote: promote,
+    actions.Follow: follow,
+    actions.Checkpoint: checkpoint,
+    actions.RestartServer: restart,
+    actions.Reinitialize: reinitialize,
+    actions.EnsureSlots: ensure_slots,
+    actions.ApplyConfig: apply_config,
+}

@@ -1,0 +1,157 @@
+"""Actions on the store: each a short coroutine over the Store interface. None decides anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from hamgr.agent.clock import now, wall
+from hamgr.agent.world import World
+from hamgr.core import actions
+from hamgr.core.actions import Outcome, Result
+from hamgr.core.cluster import Ballot, Request
+from hamgr.core.facts import ClusterSeen, LeaseGranted
+from hamgr.core.pipeline import record_as_json
+from hamgr.core.units import Lsn, after
+from hamgr.dcs.store import TxnOutcome
+from hamgr.dcs.transactions import LeaderClaim
+
+DONE = Outcome(Result.DONE)
+RECEIVE_POLL_S = 0.002
+RECEIVE_PATIENCE_S = 0.2
+RECORDS_KEPT = 50
+
+
+def outcome_of(result: TxnOutcome) -> Outcome:
+    """The executor's words for a transaction's end."""
+    return Outcome(Result(result.result.value), "" if result.is_done else "compare", result.text)
+
+
+async def _then_read(world: World, txn: Awaitable[TxnOutcome]) -> Outcome:
+    """A transaction on the leadership, and the view that it left, folded in before its end is known.
+
+    Without that, a decision taken at once after it would still be made on the view before.
+    """
+    outcome = outcome_of(await txn)
+    world.post(ClusterSeen(await world.store.read()))
+    return outcome
+
+
+async def grant_lease(world: World, action: actions.GrantLease) -> Outcome:
+    grant = await world.store.grant_lease(action.ttl_s)
+    deadline = after(grant.sent_at, grant.ttl_s - world.state().policy.margin_s)
+    world.post(LeaseGranted(grant.lease_id, deadline))
+    return DONE
+
+
+async def take_initialize(world: World, _action: actions.TakeInitialize) -> Outcome:
+    return await _then_read(world, world.store.take_initialize(world.me, world.lease_id))
+
+
+async def finish_initialize(world: World, action: actions.FinishInitialize) -> Outcome:
+    seed = world.seed_config
+    return await _then_read(world, world.store.finish_initialize(world.me, action.system_identifier, seed))
+
+
+async def take_leader(world: World, action: actions.TakeLeader) -> Outcome:
+    state = world.state()
+    view = state.cluster
+    if view is None:
+        return Outcome(Result.REFUSED, "no_view", "etcd has not been read")
+    claim = LeaderClaim(
+        me=world.me,
+        lease_id=world.lease_id,
+        term=action.term,
+        term_revision=view.term_revision,
+        from_holder=action.from_holder,
+        request_revision=action.request_revision,
+        config_revision=action.config_revision,
+        ballots=dict(action.ballots),
+        delete_request=action.request_revision != 0,
+    )
+    return await _then_read(world, world.store.take_leader(claim))
+
+
+async def reattach_leader(world: World, action: actions.ReattachLeader) -> Outcome:
+    return await _then_read(world, world.store.reattach_leader(world.me, action.old, world.lease_id))
+
+
+async def release_leader(world: World, action: actions.ReleaseLeader) -> Outcome:
+    return await _then_read(world, world.store.release_leader(world.me, action.term))
+
+
+async def put_offer(world: World, action: actions.PutOffer) -> Outcome:
+    request = Request(
+        leader=world.me, candidate=action.successor, offer=action.offer, mod_revision=action.request_revision
+    )
+    return await _then_read(world, world.store.put_offer(world.me, request))
+
+
+async def withdraw_offer(world: World, action: actions.WithdrawOffer) -> Outcome:
+    return await _then_read(world, world.store.withdraw_offer(world.me, action.request_revision))
+
+
+async def cast_ballot(world: World, action: actions.CastBallot) -> Outcome:
+    """Vote with a fresh measurement; with an offer, wait a moment for the WAL that is still on its way."""
+    give_up_at = after(now(), RECEIVE_PATIENCE_S)
+    timeline, received = await world.server.received()
+    while received < action.at_least and now() < give_up_at:
+        await asyncio.sleep(RECEIVE_POLL_S)
+        timeline, received = await world.server.received()
+    priority = world.state().me.tags.failover_priority
+    ballot = Ballot(world.me, action.term, timeline, Lsn(received), priority)
+    return Outcome(Result.DONE, value=await world.store.put_ballot(ballot, world.lease_id))
+
+
+async def clear_request(world: World, action: actions.ClearRequest) -> Outcome:
+    world.refused[action.request_revision] = action.refusal
+    return outcome_of(await world.store.clear_request(action.request_revision))
+
+
+async def put_member(world: World, action: actions.PutMember) -> Outcome:
+    await world.store.put_member(action.member, world.lease_id)
+    return DONE
+
+
+async def put_status(world: World, action: actions.PutStatus) -> Outcome:
+    return outcome_of(await world.store.put_status(action.status, world.me))
+
+
+async def put_record(world: World, action: actions.PutRecord) -> Outcome:
+    record = replace(action.record, at=wall())
+    await world.store.put_record(record.term, record_as_json(record), keep=RECORDS_KEPT)
+    world.recorded(record)
+    return DONE
+
+
+async def put_history(world: World, action: actions.PutHistory) -> Outcome:
+    stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
+    *before, last = action.lines
+    lines = (*before, replace(last, timestamp=last.timestamp or stamp))
+    return outcome_of(await world.store.put_history(world.me, lines, action.expected_revision))
+
+
+async def put_roster(world: World, action: actions.PutRoster) -> Outcome:
+    return outcome_of(await world.store.put_roster(world.me, action.roster, action.expected_revision))
+
+
+STORE_CALLS: dict[type, Callable[[World, Any], Awaitable[Outcome]]] = {
+    actions.GrantLease: grant_lease,
+    actions.TakeInitialize: take_initialize,
+    actions.FinishInitialize: finish_initialize,
+    actions.TakeLeader: take_leader,
+    actions.ReattachLeader: reattach_leader,
+    actions.ReleaseLeader: release_leader,
+    actions.PutOffer: put_offer,
+    actions.WithdrawOffer: withdraw_offer,
+    actions.CastBallot: cast_ballot,
+    actions.ClearRequest: clear_request,
+    actions.PutMember: put_member,
+    actions.PutStatus: put_status,
+    actions.PutRecord: put_record,
+    actions.PutHistory: put_history,
+    actions.PutRoster: put_roster,
+}

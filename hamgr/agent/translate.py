@@ -1,0 +1,146 @@
+"""From settings to what each part wants to be told. No part but this one knows the settings' shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from hamgr.api.config import ApiConfig, Network
+from hamgr.core.cluster import Tags
+from hamgr.core.policy import Policy
+from hamgr.core.state import Myself
+from hamgr.dcs.endpoints import EtcdConfig
+from hamgr.postgres.config import Credentials, ServerConfig, option_arguments
+from hamgr.settings import DynamicSettings, Loaded, Role, Settings, TagsSection
+from hamgr.version import VERSION
+
+
+def myself(settings: Settings) -> Myself:
+    """This member, as it announces itself."""
+    scheme = "https" if settings.restapi.certfile else "http"
+    return Myself(
+        name=settings.name,
+        conn_url=f"postgres://{settings.server_address}/postgres",
+        api_url=f"{scheme}://{settings.rest_address}/patroni",
+        version=VERSION,
+        tags=tags_of(settings.tags),
+    )
+
+
+def tags_of(section: TagsSection) -> Tags:
+    return Tags(
+        nofailover=section.nofailover,
+        noloadbalance=section.noloadbalance,
+        clonefrom=section.clonefrom,
+        nosync=section.nosync,
+        failover_priority=1 if section.failover_priority is None else section.failover_priority,
+        sync_priority=1 if section.sync_priority is None else section.sync_priority,
+        extra=dict(section.model_extra or {}),
+    )
+
+
+def etcd_config(settings: Settings, policy: Policy) -> EtcdConfig:
+    """How etcd is reached."""
+    section = settings.etcd3
+    return EtcdConfig(
+        hosts=tuple(str(address) for address in section.endpoints),
+        protocol=section.protocol,
+        username=section.username,
+        password=_plain(section.password),
+        cacert=section.cacert,
+        cert=section.cert,
+        key=section.key,
+        timeout_s=policy.retry_timeout_s,
+    )
+
+
+def server_config(settings: Settings, dynamic: DynamicSettings) -> ServerConfig:
+    """The local server. Parameters of the member's file win over the cluster's."""
+    section = settings.postgresql
+    roles = section.authentication
+    address = settings.server_address
+    return ServerConfig(
+        name=settings.name,
+        scope=settings.scope,
+        data_dir=Path(section.data_dir),
+        superuser=_credentials(roles.superuser),
+        replication=_credentials(roles.replication),
+        rewind=_credentials(roles.rewind) if roles.rewind.username else None,
+        bin_dir=Path(section.bin_dir) if section.bin_dir else None,
+        listen_hosts=section.listen.hosts,
+        port=section.listen.port,
+        connect_host=address.host,
+        use_unix_socket=section.use_unix_socket,
+        parameters=parameters_of(settings, dynamic),
+        pg_hba=hba_of(settings, dynamic),
+        pg_ident=section.pg_ident or None,
+        initdb_options=option_arguments(settings.bootstrap.initdb),
+        basebackup_options=option_arguments(section.basebackup),
+        passfile=Path(section.pgpass) if section.pgpass else None,
+        use_slots=dynamic.postgresql.use_slots,
+        member_slots_ttl_s=dynamic.member_slots_ttl,
+    )
+
+
+def parameters_of(settings: Settings, dynamic: DynamicSettings) -> dict[str, str]:
+    return {**dynamic.postgresql.parameters, **settings.postgresql.parameters}
+
+
+def hba_of(settings: Settings, dynamic: DynamicSettings) -> tuple[str, ...] | None:
+    return settings.postgresql.pg_hba or dynamic.postgresql.pg_hba or settings.bootstrap.pg_hba or None
+
+
+def api_config(settings: Settings) -> ApiConfig:
+    """How the REST server listens and whom it lets change things."""
+    section = settings.restapi
+    return ApiConfig(
+        host=section.listen.hosts[0],
+        port=section.listen.port,
+        username=section.authentication.username,
+        password=_plain(section.authentication.password),
+        certfile=_path(section.certfile),
+        keyfile=_path(section.keyfile),
+        keyfile_password=_plain(section.keyfile_password),
+        cafile=_path(section.cafile),
+        verify_client=section.verify_client,
+        allowlist=tuple(_network(text) for text in section.allowlist),
+        allowlist_include_members=section.allowlist_include_members,
+        extra_headers=section.http_extra_headers,
+    )
+
+
+def seed_of(loaded: Loaded) -> Mapping[str, Any]:
+    """What the first member enters as dynamic configuration: `bootstrap.dcs`, the timings spelled out."""
+    policy = loaded.seed.policy()
+    timings = {
+        "ttl": _number(policy.ttl_s),
+        "loop_wait": _number(policy.loop_wait_s),
+        "retry_timeout": _number(policy.retry_timeout_s),
+        "maximum_lag_on_failover": policy.maximum_lag_on_failover_bytes,
+    }
+    return {**timings, **loaded.settings.bootstrap.dcs}
+
+
+def _number(seconds: float) -> float | int:
+    return int(seconds) if seconds == int(seconds) else seconds
+
+
+def _credentials(role: Role) -> Credentials:
+    options = {
+        key: value for key in ("sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl") if (value := getattr(role, key))
+    }
+    return Credentials(role.username, _plain(role.password), options)
+
+
+def _plain(secret: Any) -> str:
+    return secret.get_secret_value() if secret is not None else ""
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _network(text: str) -> Network:
+    return ip_network(text, strict=False)
