@@ -1,0 +1,79 @@
+"""What the guard asks of its host: priority, locked memory, a name, and the service manager's ear."""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import ctypes
+import os
+import select
+
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
+
+
+def say(text: str) -> None:
+    """One line on stderr, or none: a reader that is gone or stuck must not stop the guard."""
+    writable = select.poll()
+    writable.register(2, select.POLLOUT)
+    with contextlib.suppress(OSError):
+        if writable.poll(0):
+            os.write(2, f"hamgr-guard: {text}\n".encode(errors="replace")[:4096])
+
+
+def take_name() -> None:
+    """Be `hamgr-guard` in `ps -C` and `top`."""
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
+        file.write("hamgr-guard")
+
+
+def raise_priority() -> str | None:
+    """Run before the server does after a thaw: real-time, else nice -10. Children get neither.
+
+    None when done, else what is missing. Source: sched(7), SCHED_RESET_ON_FORK.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        return None
+    except OSError:
+        pass
+    try:
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+        return None
+    except OSError as error:
+        return f"no raised priority (allow it by LimitRTPRIO=1 or LimitNICE=-10): {error.strerror}"
+
+
+def lock_memory() -> str | None:
+    """Keep in memory what was touched once (MCL_ONFAULT: all of the mappings would be 20 MiB).
+
+    None when done, else what is missing. Source: mlockall(2).
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0:
+        return None
+    return f"memory not locked (allow it by LimitMEMLOCK=infinity): {os.strerror(ctypes.get_errno())}"
+
+
+class ServiceManager:
+    """systemd's notification socket, where there is one. Source: sd_notify(3)."""
+
+    __slots__ = ("_address", "_socket", "watchdog_ns")
+
+    def __init__(self) -> None:
+        self._address = os.environ.get("NOTIFY_SOCKET", "")
+        self._socket: _socket.socket | None = None
+        self.watchdog_ns = 0
+        """How often it wants to hear WATCHDOG=1: half of its limit; 0 = never."""
+        if self._address:
+            kind = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+            self._socket = _socket.socket(_socket.AF_UNIX, kind)
+            limit_us = os.environ.get("WATCHDOG_USEC", "")
+            self.watchdog_ns = int(limit_us) * 500 if limit_us.isdigit() else 0
+
+    def tell(self, state: str) -> None:
+        """Send it, or leave it: a full or missing socket is not the guard's trouble."""
+        if self._socket is not None:
+            address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+            with contextlib.suppress(OSError):
+                self._socket.sendto(state.encode(), address)

@@ -1,0 +1,77 @@
+"""Starting children: the agent in a process group of its own, a server in a session of its own.
+
+The guard has one thread, so that fork is safe. Nothing here waits for the child: its directory, its program
+may lie on a hung disk. The outcome of exec comes through a close-on-exec pipe that the loop polls.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD)
+# Python ignores these, and exec hands "ignored" down.
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_SERVICE_MANAGERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+
+
+def agent_environment(runtime_dir: str) -> dict[str, str]:
+    """The guard's environment without the service manager's, and where the shared page is."""
+    environment = {name: value for name, value in os.environ.items() if name not in _SERVICE_MANAGERS}
+    environment["HAMGR_RUNTIME_DIR"] = runtime_dir
+    return environment
+
+
+def server_environment() -> dict[str, str]:
+    """The guard's environment without the service manager's and without hamgr's own, which may hold passwords."""
+    own = ("HAMGR_", "PATRONI_")
+    return {
+        name: value for name, value in os.environ.items() if name not in _SERVICE_MANAGERS and not name.startswith(own)
+    }
+
+
+def spawn(argv: list[str], environment: dict[str, str], directory: str | None = None) -> tuple[int, int]:
+    """Fork and exec `argv`: with a directory as a server (own session, no input), else as the agent (own group).
+
+    Returns the pid and a non-blocking pipe end: end of file = the program runs, text = why it does not (the child
+    then exits with 127). Raises OSError when the guard cannot fork.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(reader, False)
+    # A signal to the child before its exec must not reach the guard through the shared wake-up pipe.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become(argv, environment, directory, writer)
+    except OSError:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+    return pid, reader
+
+
+def _become(argv: list[str], environment: dict[str, str], directory: str | None, writer: int) -> None:
+    """In the child; does not return."""
+    try:
+        signal.set_wakeup_fd(-1)
+        # A child that hangs before its exec must not hold the dead guard's lock, nor its socket.
+        os.closerange(3, writer)
+        os.closerange(writer + 1, 1024)
+        for signum in (*_HANDLED, *_IGNORED_BY_PYTHON):
+            signal.signal(signum, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+        if directory is None:
+            os.setpgid(0, 0)
+        else:
+            os.setsid()
+            nothing = os.open("/dev/null", os.O_RDONLY)
+            os.dup2(nothing, 0)
+            os.chdir(directory)
+        os.execve(argv[0], argv, environment)
+    except (OSError, ValueError) as error:
+        os.write(writer, f"cannot start {argv[0]}: {error}".encode(errors="replace"))
+    finally:
+        os._exit(127)
