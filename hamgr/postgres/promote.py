@@ -26,8 +26,8 @@ class Promotion:
 
     timeline: Timeline
     lsn: Lsn
-    writable_after_s: float
-    """From the request until a commit of ours was flushed."""
+    promoted_at: float
+    """When it was seen to be out of recovery: seconds on CLOCK_BOOTTIME."""
 
 
 async def promote(sql: Sql, timeout_s: float, *, old_timeline: Timeline) -> Promotion:
@@ -35,20 +35,26 @@ async def promote(sql: Sql, timeout_s: float, *, old_timeline: Timeline) -> Prom
 
     Raises ServerUnavailable if that is not so after `timeout_s` (it may still come), ServerRefused if it cannot.
     """
-    started = time.monotonic()
-    deadline = started + timeout_s
+    deadline = time.monotonic() + timeout_s
     await sql.query("SELECT pg_promote(false)", timeout_s=timeout_s)
     # The server has no event for the end of recovery that SQL could wait for.
     while await _in_recovery(sql, _left(deadline)):  # noqa: ASYNC110
         await asyncio.sleep(POLL_S)
-    await sql.query(COMMIT, timeout_s=_left(deadline))
-    elapsed_s = time.monotonic() - started
+    promoted = await verify(sql, _left(deadline))
+    if promoted.timeline <= old_timeline:
+        raise ServerRefused(f"promoted, but the timeline is {promoted.timeline} and was {old_timeline}")
+    return promoted
+
+
+async def verify(sql: Sql, timeout_s: float) -> Promotion:
+    """The primary that answers has committed just now. Raises as `promote`."""
+    promoted_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+    deadline = time.monotonic() + timeout_s
+    await sql.query(COMMIT, timeout_s=timeout_s)
     timeline, read_only, _ = (await sql.query(WHERE, timeout_s=_left(deadline)))[0]
-    if timeline <= old_timeline:
-        raise ServerRefused(f"promoted, but the timeline is {timeline} and was {old_timeline}")
     if read_only == "on":
-        raise ServerRefused("promoted, but default_transaction_read_only is on")
-    return Promotion(Timeline(timeline), await _switch_point(sql, timeline), elapsed_s)
+        raise ServerRefused("a primary, but default_transaction_read_only is on", hint="set it to off")
+    return Promotion(Timeline(timeline), await _switch_point(sql, timeline), promoted_at)
 
 
 async def _in_recovery(sql: Sql, timeout_s: float) -> bool:

@@ -106,7 +106,7 @@ class LocalServer:
 
     async def wal_end(self, start: Lsn = Lsn(0)) -> Lsn:
         """End of the last valid record on this disk; the server must not run. `start`: known to be written."""
-        return (await self._stopped_position(start)).lsn
+        return (await self.stopped_position(start)).lsn
 
     async def check_history(self, upstream: Upstream) -> HistoryCheck:
         """The local end of WAL is an ancestor of the upstream's position. Raises Diverged if it is not.
@@ -115,7 +115,7 @@ class LocalServer:
         ServerBroken if the upstream is another cluster.
         """
         if await self._observer.find() is None:
-            local = await self._stopped_position(Lsn(0))
+            local = await self.stopped_position(Lsn(0))
             identifier = (await control.read_control(self.bin_dir, self.config.data_dir)).file.system_identifier
         else:
             local = wal.Position(*await self.received())
@@ -134,7 +134,8 @@ class LocalServer:
             )
         return HistoryCheck(local, there)
 
-    async def _stopped_position(self, start: Lsn) -> wal.Position:
+    async def stopped_position(self, start: Lsn = Lsn(0)) -> wal.Position:
+        """Timeline and end of the WAL on this disk; the server must not run. `start`: known to be written."""
         found = (await control.read_control(self.bin_dir, self.config.data_dir)).file
         base, data_dir = wal.base_of(found), self.config.data_dir
         segment = await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")
@@ -252,10 +253,13 @@ class LocalServer:
             await self.reload()
         return changed
 
-    async def promote(self, timeout_s: float) -> promotion.Promotion:
-        """The running standby is a primary on a new timeline and has committed."""
-        position = await source.identify_local(self.config)
-        return await promotion.promote(self._sql, timeout_s, old_timeline=position.timeline)
+    async def promote(self, timeout_s: float, *, old_timeline: Timeline) -> promotion.Promotion:
+        """The running standby is a primary on a timeline after `old_timeline` and has committed."""
+        return await promotion.promote(self._sql, timeout_s, old_timeline=old_timeline)
+
+    async def verify(self) -> promotion.Promotion:
+        """The running primary has committed; it was promoted (or started) before."""
+        return await promotion.verify(self._sql, PROBE_S)
 
     async def checkpoint(self, timeout_s: float) -> None:
         """A checkpoint (restart point on a replica) is done. On a connection of its own: probes go on."""
