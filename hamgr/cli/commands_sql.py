@@ -1,0 +1,117 @@
+"""`dsn` and `query`: straight to a member's server."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+import psycopg
+
+from hamgr.cli.connect import connect
+from hamgr.cli.context import Globals
+from hamgr.cli.errors import Refused, Unavailable
+from hamgr.cli.output import FORMATS, Column, Table, render
+from hamgr.cli.targets import ROLES, pick_members
+from hamgr.core.cluster import ClusterView, Member
+
+CONNECT_TIMEOUT_S = 5
+
+role_option = click.option("-r", "--role", type=click.Choice(ROLES), help="Any member of this role.")
+member_option = click.option("-m", "--member", help="This member.")
+
+
+@click.command()
+@click.argument("cluster_name", required=False)
+@role_option
+@member_option
+@click.pass_obj
+def dsn(globals_: Globals, cluster_name: str | None, role: str | None, member: str | None) -> None:
+    """Print `host=... port=...` of a member; without options the leader's."""
+    host, port = _address(_choose(connect(globals_, cluster_name).read_view(), role, member))
+    click.echo(f"host={host} port={port}")
+
+
+@click.command()
+@click.argument("cluster_name", required=False)
+@click.option("--format", "fmt", type=click.Choice(FORMATS), default="tsv", show_default=True, help="Output format.")
+@click.option("-f", "--file", help="File with the SQL; - for stdin.")
+@click.option("-c", "--command", help="The SQL.")
+@click.option("--password", "ask_password", is_flag=True, help="Ask for the password.")
+@click.option("-U", "--username", help="User name.")
+@click.option("-d", "--dbname", help="Database.")
+@role_option
+@member_option
+@click.option("-W", "is_watching", is_flag=True, help="Again every 2 seconds.")
+@click.option("-w", "--watch", "watch_s", type=click.FloatRange(min=0.1), help="Again every so many seconds.")
+@click.pass_obj
+def query(
+    globals_: Globals,
+    cluster_name: str | None,
+    fmt: str,
+    file: str | None,
+    command: str | None,
+    ask_password: bool,
+    username: str | None,
+    dbname: str | None,
+    role: str | None,
+    member: str | None,
+    is_watching: bool,
+    watch_s: float | None,
+) -> None:
+    """Run SQL on a member; without -r or -m on the leader."""
+    sql = _sql(command, file)
+    site = connect(globals_, cluster_name)
+    password = click.prompt("Password", hide_input=True) if ask_password else None
+    while True:
+        host, port = _address(_choose(site.read_view(), role, member))
+        login = {"host": host, "port": port, "user": username, "dbname": dbname, "password": password}
+        click.echo(render(_run(sql, {key: value for key, value in login.items() if value is not None}), fmt))
+        if not is_watching and watch_s is None:
+            return
+        time.sleep(watch_s or 2.0)
+
+
+def _sql(command: str | None, file: str | None) -> str:
+    if (command is None) == (file is None):
+        raise click.UsageError("give the SQL by either --command or --file")
+    if command is not None:
+        return command
+    try:
+        return sys.stdin.read() if file == "-" else Path(str(file)).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise Refused(f"cannot read {file}: {problem}") from problem
+
+
+def _choose(view: ClusterView, role: str | None, name: str | None) -> Member:
+    if role and name:
+        raise click.UsageError("--role and --member exclude each other")
+    return pick_members(view, [name] if name else [], role or ("any" if name else "leader"))[0]
+
+
+def _address(member: Member) -> tuple[str, int]:
+    parts = urlsplit(member.conn_url)
+    if not parts.hostname:
+        raise Refused(f"{member.name} announces no address of its server")
+    return parts.hostname, parts.port or 5432
+
+
+def _run(sql: str, login: dict[str, Any]) -> Table:
+    """The result's rows; a statement without rows gives its command tag. Raises Unavailable or Refused."""
+    try:
+        connection = psycopg.connect(**login, connect_timeout=CONNECT_TIMEOUT_S, autocommit=True)
+    except psycopg.OperationalError as problem:
+        raise Unavailable(f"cannot connect: {problem}") from problem
+    with connection:
+        try:
+            cursor = connection.execute(sql.encode())
+        except psycopg.Error as problem:
+            raise Refused(str(problem).strip()) from problem
+        if cursor.description is None:
+            return Table((Column("status"),), [{"status": cursor.statusmessage or ""}])
+        names = [column.name for column in cursor.description]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return Table([Column(name) for name in names], rows)
