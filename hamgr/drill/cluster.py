@@ -20,6 +20,9 @@ from hamgr.drill.store import Store
 SCOPE = "drill"
 CLIENT_HOST = "client"
 
+_LONGEST_SOCKET_DIRECTORY = 107 - len("/.s.PGSQL.65535.lock")
+"""unix(7): 108 bytes with the final zero."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -31,7 +34,7 @@ class Plan:
     on_netns: bool = False
     members: int = 3
     store_members: int = 3
-    ttl_s: float = 5
+    ttl_s: int = 5
     dcs: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -63,6 +66,8 @@ class Cluster:
     def _make_member(self, host: Host, taken: set[int]) -> Member:
         for name in ("run", "socket"):
             own(host.directory / name, self.plan.account)
+        if len(str(host.directory / "socket")) > _LONGEST_SOCKET_DIRECTORY:
+            raise DrillError(f"{host.directory} is too long a path for a Unix socket: choose another directory")
         return Member(
             name=host.name,
             host=host,
@@ -117,16 +122,22 @@ class Cluster:
         """
         deadline = time.monotonic() + timeout_s
         while missing := self.unsettled():
+            self._check_alive()
             if time.monotonic() > deadline:
                 raise DrillError(f"not settled after {timeout_s:g} s: {missing}; logs: {self.logs}")
             time.sleep(0.1)
         return self.need_leader()
 
+    def _check_alive(self) -> None:
+        """Raise DrillError for a member whose guard ended by itself: it will not settle any more."""
+        for member in self.members:
+            if member.guard is None or member.guard.ended.is_set():
+                last_words = member.log.read_text(errors="replace").strip().rpartition("\n")[2]
+                raise DrillError(f"{member.name} does not run: {last_words}; log: {member.log}")
+
     def unsettled(self) -> str:
         """Why the cluster is not settled, empty if it is."""
         for member in self.members:
-            if member.guard is None or member.guard.ended.is_set():
-                return f"{member.name} does not run"
             if not member.is_in_place():
                 said = member.says()
                 return f"{member.name} is {said.get('role', 'silent')}, {said.get('state', 'no state')}"

@@ -23,25 +23,27 @@ from hamgr.drill.session import Session, open_session, plan_for
 EXIT_BAD_VERDICT = 1
 EXIT_NOT_CARRIED_OUT = 3
 
+_LOG_WIDTH = 140
+
 _DIRECTORY = click.option(
     "--dir",
     "directory",
     type=click.Path(path_type=Path, file_okay=False),
     help="Work here and leave the files; otherwise a temporary directory, which stays only after a failure.",
 )
-_TTL = click.option("--ttl", "ttl_s", type=click.FloatRange(min=2), default=5, show_default=True, help="Lease, in s.")
+_TTL = click.option("--ttl", "ttl_s", type=click.IntRange(min=2), default=5, show_default=True, help="Lease, in s.")
 
 
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave the cluster up and say how to look at it.")
 @_TTL
 @_DIRECTORY
-def demo(keep: bool, ttl_s: float, directory: Path | None) -> None:
+def demo(keep: bool, ttl_s: int, directory: Path | None) -> None:
     """Form a cluster on this machine, switch over, kill, and show what a client notices.
 
     Exit 0 only if no acknowledged write was lost and no two members were primary.
     """
-    console = Console()
+    console = _console()
     try:
         with open_session(directory) as session:
             try:
@@ -60,7 +62,7 @@ class Request:
 
     faults: tuple[Fault, ...]
     on_netns: bool
-    ttl_s: float
+    ttl_s: int
     json_path: Path | None
 
 
@@ -84,7 +86,7 @@ class Request:
 def drill(
     names: tuple[str, ...],
     runs: int,
-    ttl_s: float,
+    ttl_s: int,
     place: str,
     at_random: bool,
     rounds: int,
@@ -97,7 +99,7 @@ def drill(
     NAME is a fault (all that the place allows, if none is named). Exit 0: every verdict is good; 1: writes
     lost, two primaries or a needless change of leader; 3: a drill could not be carried out.
     """
-    console = Console()
+    console = _console()
     faults = chosen_faults(names, on_netns=place == "netns")
     if at_random:
         seed = random.randrange(2**32) if seed is None else seed
@@ -165,6 +167,12 @@ def _run_one(session: Session, plan: Plan, fault: Fault, say: Say) -> Outcome:
     if outcome.verdict is None:
         session.drop_cluster()
     return outcome
+
+
+def _console() -> Console:
+    """Rich's own idea of a log's width, 80, would break the table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_LOG_WIDTH)
 
 
 def _prefixed(say: Say, prefix: str) -> Say:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from hamgr.drill.session import Session, plan_for
 DEMO_FAULTS = ("switchover", "postgres-killed", "member-lost")
 
 
-def show_demo(console: Console, session: Session, ttl_s: float, keep: bool) -> bool:
+def show_demo(console: Console, session: Session, ttl_s: int, keep: bool) -> bool:
     """Run the demonstration in a session. Returns whether all went well: nothing lost, never two primaries.
 
     With `keep` the cluster and its files outlive this process. Raises DrillError when no cluster forms.
@@ -86,11 +85,11 @@ def _keep(console: Console, session: Session, cluster: Cluster) -> None:
     hamgr = Path(sys.executable).parent / "hamgr"
     console.print("\nThe cluster stays up:")
     print_members(console, cluster)
-    password = "" if os.geteuid() == 0 else f" (password: see {member.config_path})"
     for line in (
         f"look:   {hamgr} -c {member.config_path} list",
         f"REST:   curl -s {member.rest_url}/cluster",
-        f'SQL:    psql "host={member.host.address} port={member.postgres_port} user=postgres"{password}',
+        f'SQL:    psql "host={member.host.address} port={member.postgres_port} user=postgres"',
+        f"        password: in {member.config_path}",
         f"logs:   {cluster.logs}",
         f"end it: {stop}",
     ):

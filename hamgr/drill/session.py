@@ -70,7 +70,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def plan_for(session: Session, *, on_netns: bool, ttl_s: float, store_members: int) -> Plan:
+def plan_for(session: Session, *, on_netns: bool, ttl_s: int, store_members: int) -> Plan:
     """What to build in a session; as root the servers run as an unprivileged user."""
     return Plan(
         directory=session.directory,
