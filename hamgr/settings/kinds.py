@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainValidator
@@ -16,6 +17,7 @@ SECONDS = {"us": 1e-6, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 864
 BYTES = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
 WILDCARDS = ("", "*", "0.0.0.0", "::")
 _NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)*")
 
 
@@ -214,6 +216,31 @@ def parse_path(value: object) -> str:
     return value.rstrip("/") or value[:1]
 
 
+def parse_networks(value: object) -> tuple[str, ...]:
+    """Addresses and networks (CIDR) that a caller's address is compared with."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        raise ValueError("is not a list of addresses and networks")
+    networks = tuple(part.strip() for part in parts)
+    try:
+        for network in networks:
+            ip_network(network, strict=False)
+    except ValueError:
+        raise ValueError("holds what is neither address nor network (write a host by its address)") from None
+    return networks
+
+
+def parse_headers(value: object) -> dict[str, str]:
+    """HTTP headers: names and values of one line."""
+    if not isinstance(value, Mapping):
+        raise ValueError("is not a mapping of HTTP headers")
+    headers = {str(name): str(given) for name, given in value.items()}
+    for name, given in headers.items():
+        if not _HEADER.fullmatch(name) or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", given):
+            raise ValueError("holds a name or value that HTTP does not allow")
+    return headers
+
+
 def parse_data_dir(value: object) -> str:
     """The absolute path of a directory of its own."""
     path = parse_path(value)
@@ -247,6 +274,8 @@ Flags = Annotated[tuple[str, ...], PlainValidator(parse_flags)]
 Parameters = Annotated[dict[str, str], PlainValidator(parse_parameters)]
 SynchronousMode = Annotated[str, PlainValidator(parse_synchronous_mode)]
 AbsolutePath = Annotated[str, PlainValidator(parse_path)]
+Networks = Annotated[tuple[str, ...], PlainValidator(parse_networks)]
+Headers = Annotated[dict[str, str], PlainValidator(parse_headers)]
 DataDirectory = Annotated[str, PlainValidator(parse_data_dir)]
 Word = BeforeValidator(_parse_mode)
 
@@ -265,5 +294,7 @@ NAMES: Mapping[Any, str] = {
     SynchronousMode: "off, on, quorum",
     AbsolutePath: "path",
     DataDirectory: "path",
+    Networks: "list of networks",
+    Headers: "mapping",
 }
 """What the reference page calls each kind."""

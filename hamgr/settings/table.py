@@ -16,8 +16,10 @@ from hamgr.settings.kinds import (
     EtcdHost,
     EtcdHosts,
     Flags,
+    Headers,
     Lines,
     Listen,
+    Networks,
     RestAddress,
     RestListen,
     Seconds,
@@ -99,11 +101,9 @@ class RestapiSection(Section):
         "none",
         "`required`: every request needs a client certificate; `optional`: only those that change something.",
     )
-    allowlist: tuple[str, ...] = option(
-        (), "Hosts and networks that may send requests that change something."
-    )
+    allowlist: Networks = option((), "Addresses and networks that may send requests that change something.")
     allowlist_include_members: bool = option(False, "Members may, too.")
-    http_extra_headers: dict[str, str] = option({}, "Headers added to every answer.")
+    http_extra_headers: Headers = option({}, "Headers added to every answer.")
 
 
 class EtcdSection(Section):
