@@ -152,6 +152,9 @@ class RunningApi:
         """Stop listening and end every connection, requests under way within a second."""
         for listener in self._listeners:
             listener.close()
+        self._factory.pre_shutdown()
+        # Idle connections end in the next turn of the loop; only requests under way are waited for.
+        await asyncio.sleep(0)
         await self._factory.shutdown(SHUTDOWN_S)
 
 
