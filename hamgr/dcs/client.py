@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Self
 
@@ -57,6 +57,6 @@ class EtcdClient:
 
     def watch_prefix(
         self, prefix: str, after_revision: int, idle_s: float
-    ) -> AsyncIterator[Changes | Interrupted | Gap]:
+    ) -> AsyncGenerator[Changes | Interrupted | Gap, None]:
         """All changes below `prefix` after that revision; see hamgr.dcs.stream."""
         return stream.watch_prefix(self.connections, prefix, after_revision, idle_s)

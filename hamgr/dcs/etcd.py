@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, Protocol
 
 from hamgr.core.actions import Result
@@ -38,7 +39,7 @@ class KeyValueClient(Protocol):
 
     def watch_prefix(
         self, prefix: str, after_revision: int, idle_s: float
-    ) -> AsyncIterator[Changes | Interrupted | Gap]: ...
+    ) -> AsyncGenerator[Changes | Interrupted | Gap, None]: ...
 
     async def close(self) -> None: ...
 
@@ -63,17 +64,20 @@ class EtcdStore:
         self._last_read = (answer.revision, {entry.key: entry for entry in answer.entries})
         return decode_view(self._keys, answer.entries, answer.revision, seen_at)
 
-    async def watch(self, from_revision: int, idle_s: float) -> AsyncIterator[ViewChange]:
+    def watch(self, from_revision: int, idle_s: float) -> AsyncIterator[ViewChange]:
+        # The keys are taken now, not when the first change is asked for: another read may come in between.
         revision, entries = self._last_read
         if revision != from_revision:
-            yield Gap(f"the last read was of revision {revision}, not {from_revision}")
-            return
-        current = dict(entries)
-        async for change in self._client.watch_prefix(self._keys.prefix, from_revision, idle_s):
-            if not isinstance(change, Changes):
-                yield change
-            elif self._fold(current, change):
-                yield decode_view(self._keys, current.values(), change.revision, self._clock())
+            return _gap(f"the last read was of revision {revision}, not {from_revision}")
+        return self._follow(dict(entries), from_revision, idle_s)
+
+    async def _follow(self, current: dict[str, Entry], revision: int, idle_s: float) -> AsyncIterator[ViewChange]:
+        async with aclosing(self._client.watch_prefix(self._keys.prefix, revision, idle_s)) as changes:
+            async for change in changes:
+                if not isinstance(change, Changes):
+                    yield change
+                elif self._fold(current, change):
+                    yield decode_view(self._keys, current.values(), change.revision, self._clock())
 
     def _fold(self, current: dict[str, Entry], changes: Changes) -> bool:
         """Bring the keys up to date; True if any that the view shows has changed."""
@@ -228,6 +232,10 @@ class EtcdStore:
                 return TxnOutcome(Result.REFUSED, text=str(failure))
             else:
                 return _outcome(change, answer)
+
+
+async def _gap(text: str) -> AsyncIterator[ViewChange]:
+    yield Gap(text)
 
 
 def _outcome(change: Change, answer: Answer) -> TxnOutcome:

@@ -55,7 +55,10 @@ class Store(Protocol):
         ...
 
     def watch(self, from_revision: int, idle_s: float) -> AsyncIterator[ViewChange]:
-        """Views newer than the last read, which must have had `from_revision`; ends after a Gap."""
+        """Views newer than the last read, which must be of `from_revision`: call it right after. Ends with a Gap.
+
+        `idle_s`: a stream that is silent for so long, though asked, is given up for another endpoint.
+        """
         ...
 
     async def grant_lease(self, ttl_s: float) -> LeaseGrant: ...

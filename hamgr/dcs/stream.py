@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import grpc.aio
@@ -18,7 +19,7 @@ from hamgr.dcs.ops import Changes, Gap, Interrupted, prefix_end
 
 async def watch_prefix(
     connections: Connections, prefix: str, after_revision: int, idle_s: float
-) -> AsyncIterator[Changes | Interrupted | Gap]:
+) -> AsyncGenerator[Changes | Interrupted | Gap, None]:
     """All changes below `prefix` after that revision, in order, each once; ends only with a Gap.
 
     A stream that says nothing for `idle_s`, though asked for its progress half-way, is given up: its member is
@@ -29,15 +30,18 @@ async def watch_prefix(
     while True:
         host = connections.rotation.preferred
         try:
-            async for response in _responses(connections, host, prefix, revision + 1, idle_s):
-                pause_s = 0.0
-                if response.compact_revision:
-                    yield Gap(f"etcd has compacted up to {response.compact_revision}, last seen was {revision}")
-                    return
-                changes = _changes(response, host)
-                if changes is not None and changes.revision > revision:
-                    revision = changes.revision
-                    yield changes
+            async with aclosing(_responses(connections, host, prefix, revision + 1, idle_s)) as responses:
+                async for response in responses:
+                    if not response.created:
+                        # The first answer proves nothing: etcd accepts a watch and then cancels it.
+                        pause_s = 0.0
+                    if response.compact_revision:
+                        yield Gap(f"etcd has compacted up to {response.compact_revision}, last seen was {revision}")
+                        return
+                    changes = _changes(response, host)
+                    if changes is not None and changes.revision > revision:
+                        revision = changes.revision
+                        yield changes
         except StoreError as failure:
             connections.rotation.pass_over(host)
             if not isinstance(failure, Unanswered):
@@ -60,7 +64,7 @@ def _changes(response: Any, host: str) -> Changes | None:
 
 async def _responses(
     connections: Connections, host: str, prefix: str, start_revision: int, idle_s: float
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """Answers of one stream. Raises Unanswered when it ends, fails or falls silent."""
     await connections.wait_until_connected(host, min(idle_s, FIRST_TRY_S))
     connections.tries += 1

@@ -8,6 +8,7 @@ field, so messages are kept small.
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,10 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 # A refused connection is reported by us; gRPC would write it to stderr as well.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from etcd3.etcdrpc import kv_pb2, rpc_pb2
+with warnings.catch_warnings():
+    # One warning per field, of a form of generated code that will go on to work in pure Python.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from etcd3.etcdrpc import kv_pb2, rpc_pb2
 
 KeyValue = kv_pb2.KeyValue
 Event = kv_pb2.Event
