@@ -9,11 +9,12 @@ from pathlib import Path
 
 from hamgr.agent import journal
 from hamgr.agent.compose import run_agent
-from hamgr.agent.executor import Bug
 from hamgr.api.config import ApiBroken
 from hamgr.guard.layout import EXIT_REFUSED_CONFIGURATION
 from hamgr.postgres.errors import ServerError
 from hamgr.settings import SettingsError, load
+
+EXIT_DEFECT = 70
 
 
 def main() -> int:
@@ -35,9 +36,10 @@ def main() -> int:
     except (ApiBroken, ServerError) as error:
         journal.LOGGER.error("cannot start: %s", error)
         return EXIT_REFUSED_CONFIGURATION
-    except Bug:
-        journal.LOGGER.exception("an invariant failed")
-        return 70
+    except Exception:  # noqa: BLE001
+        # The one place that catches everything: whatever it is, it is on record, and the guard takes over.
+        journal.LOGGER.exception("ending because of a defect in hamgr: please report it with the lines above")
+        return EXIT_DEFECT
 
 
 if __name__ == "__main__":

@@ -57,17 +57,24 @@ class Loop:
         self._tasks: dict[asyncio.Task[None], Action] = {}
         self._changed = 0
         self._exit_code: int | None = None
+        self._bug: BaseException | None = None
 
     def post(self, fact: Fact) -> None:
         """Let the loop know. Facts are folded in the order in which they were posted."""
         self._facts.put_nowait(fact)
 
     async def run(self) -> int:
-        """Decide until an Exit is decided; its code. Tasks still running then are cancelled."""
+        """Decide until an Exit is decided; its code. Tasks still running then are cancelled.
+
+        An error that no call expected is raised here: the process ends, the guard starts a fresh one, which adopts
+        server and lease; the deadline stands meanwhile.
+        """
         try:
             while self._exit_code is None:
                 decision = self._decide()
                 await self._wait_for_facts(decision.wake_at)
+                if self._bug is not None:
+                    raise self._bug
             return self._exit_code
         finally:
             for task in tuple(self._tasks):
@@ -115,7 +122,12 @@ class Loop:
         self._fold(ActionStarted(action, at))
         task = asyncio.create_task(self._carry_out(action, at))
         self._tasks[task] = action
-        task.add_done_callback(self._tasks.pop)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._bug = task.exception()
 
     def _overtake(self, lane: Lane) -> None:
         """Cancel what runs in the lane; its end is known at once, so that nothing waits for it."""

@@ -104,7 +104,8 @@ async def connect(config: ServerConfig, *, timeout_s: float = CONNECT_S, replica
 
 async def open_connection(timeout_s: float, **fields: Any) -> Connection:
     """A connection in autocommit. Errors as `connect`."""
-    given = {key: value for key, value in fields.items() if value is not None}
+    # A replication connection has no database whose encoding it could take: text would come as bytes.
+    given = {key: value for key, value in {"client_encoding": "UTF8", **fields}.items() if value is not None}
     try:
         async with asyncio.timeout(timeout_s):
             return await psycopg.AsyncConnection.connect(autocommit=True, row_factory=tuple_row, **given)
