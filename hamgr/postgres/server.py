@@ -105,7 +105,7 @@ class LocalServer:
         return await self.wal_end(Lsn(0))
 
     async def wal_end(self, start: Lsn = Lsn(0)) -> Lsn:
-        """End of the last valid record on this disk; the server must not run. `start`: known to be written."""
+        """End of the last valid record on this disk; the server must not run. `start`: written since this host booted."""
         return (await self.stopped_position(start)).lsn
 
     async def check_history(self, upstream: Upstream) -> HistoryCheck:
@@ -135,7 +135,7 @@ class LocalServer:
         return HistoryCheck(local, there)
 
     async def stopped_position(self, start: Lsn = Lsn(0)) -> wal.Position:
-        """Timeline and end of the WAL on this disk; the server must not run. `start`: known to be written."""
+        """Timeline and end of the WAL on this disk; the server must not run. `start`: written since this host booted."""
         found = (await control.read_control(self.bin_dir, self.config.data_dir)).file
         base, data_dir = wal.base_of(found), self.config.data_dir
         segment = await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")

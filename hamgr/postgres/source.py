@@ -31,21 +31,20 @@ async def ask(config: ServerConfig, upstream: Upstream, *, timeout_s: float = 3.
     """Identity, position and history of `upstream`. Raises ServerUnavailable or ServerBroken (not let in)."""
     connection = await _connect(config, upstream, config.replication, timeout_s, replication="true")
     async with connection:
-        identifier, timeline, lsn = (await _rows(connection, "IDENTIFY_SYSTEM", timeout_s))[0][:3]
+        identifier, timeline, lsn = await _identify(connection, timeout_s)
         history: tuple[wal.Switch, ...] = ()
-        if int(timeline) > 1:
-            content = (await _rows(connection, f"TIMELINE_HISTORY {int(timeline)}", timeout_s))[0][1]
-            history = wal.timeline_history(content if isinstance(content, str) else bytes(content).decode())
-    position = wal.Position(Timeline(int(timeline)), Lsn.parse(lsn))
-    return Source(str(identifier), position, history)
+        if timeline > 1:
+            content = (await _rows(connection, f"TIMELINE_HISTORY {timeline}", timeout_s))[0][1]
+            history = wal.timeline_history(_text(content))
+    return Source(identifier, wal.Position(timeline, lsn), history)
 
 
 async def identify_local(config: ServerConfig, *, timeout_s: float = 2.0) -> wal.Position:
     """Timeline being replayed and the end of what was received, of our own running server."""
     connection = await sql.connect(config, timeout_s=timeout_s, replication=True)
     async with connection:
-        _, timeline, lsn = (await _rows(connection, "IDENTIFY_SYSTEM", timeout_s))[0][:3]
-    return wal.Position(Timeline(int(timeline)), Lsn.parse(lsn))
+        _, timeline, lsn = await _identify(connection, timeout_s)
+    return wal.Position(timeline, lsn)
 
 
 async def wait_until_checkpointed(
@@ -79,6 +78,16 @@ async def _connect(
         password=role.password or None,
         **fields,
     )
+
+
+async def _identify(connection: sql.Connection, timeout_s: float) -> tuple[str, Timeline, Lsn]:
+    identifier, timeline, lsn = (await _rows(connection, "IDENTIFY_SYSTEM", timeout_s))[0][:3]
+    return _text(identifier), Timeline(int(timeline)), Lsn.parse(_text(lsn))
+
+
+def _text(value: str | bytes) -> str:
+    """Replication connections name no client encoding, so psycopg leaves text as bytes."""
+    return value if isinstance(value, str) else value.decode()
 
 
 async def _rows(connection: sql.Connection, command: str, timeout_s: float) -> Sequence[TupleRow]:

@@ -82,14 +82,17 @@ async def wal_end(
 ) -> Lsn:
     """End of the last valid record on this disk, as crash recovery would find it.
 
-    `start`: a position known to be written, so that little is read; 0: unknown, read from `base`. The
-    primary may have sent a part of the record that follows, so a replica's received position can be greater.
+    `start`: a position that was written since this host booted, so that little is read; 0: unknown, read from
+    `base`. Both `start` and a replica's received position can be greater than what is returned, by a part of the
+    record that follows.
     Raises ServerBroken if no record can be read where there must be one.
     """
     if start > base.lsn + BACK_OFF:
         near = Lsn((start - BACK_OFF) // PAGE * PAGE)
         end, _ = await _dump(bin_dir, data_dir, base.timeline, near, segment, timeout_s)
-        if end >= start:
+        # No demand that end >= start: whole pages are written and sent before the record that ends in them is
+        # complete, so the last valid record may end before the write position.
+        if end:
             return end
     end, said = await _dump(bin_dir, data_dir, base.timeline, base.lsn, segment, timeout_s)
     if not end and base.is_record:
