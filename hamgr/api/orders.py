@@ -33,7 +33,7 @@ def parse_object(raw: bytes, *, may_be_empty: bool) -> dict[str, Any]:
     if not raw.strip() and may_be_empty:
         return {}
     try:
-        value = json.loads(raw)
+        value = json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as problem:
         raise Refusal(400, f"the body is not JSON: {problem}") from problem
     if not isinstance(value, dict):
@@ -41,6 +41,11 @@ def parse_object(raw: bytes, *, may_be_empty: bool) -> dict[str, Any]:
     if not value and not may_be_empty:
         raise Refusal(400, "the body is an empty JSON object")
     return value
+
+
+def _refuse_constant(word: str) -> None:
+    """Python reads NaN and Infinity, which are no JSON: nobody could read back what they were written into."""
+    raise ValueError(f"{word} is no JSON value")
 
 
 def switchover_of(fields: Mapping[str, Any], wall_now: WallTime) -> Request:

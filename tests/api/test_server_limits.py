@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from fake_agent import FakeAgent, Serve
 
+from hamgr.api import server
 from hamgr.api.config import ApiBroken, ApiConfig
 from hamgr.api.port import Answer
 from hamgr.api.server import RunningApi, start
@@ -63,6 +64,13 @@ async def test_nonsense_is_400_and_the_server_goes_on(serve: Serve, raw: bytes) 
     assert b" 400 " in (await talk(running.address[1], raw)).partition(b"\r\n")[0]
     good = await talk(running.address[1], b"GET /primary HTTP/1.0\r\n\r\n")
     assert good.startswith(b"HTTP/1.0 200")
+
+
+async def test_bytes_that_are_no_text_in_path_and_query_are_answered(serve: Serve) -> None:
+    running = await serve(ApiConfig(port=0))
+    for target, codes in ((b"/prim\xffary", (b" 404 ", b" 400 ")), (b"/replica?tag_a=\xff&lag=%ff", (b" 400 ",))):
+        answer = await talk(running.address[1], b"GET " + target + b" HTTP/1.0\r\n\r\n")
+        assert any(code in answer.partition(b"\r\n")[0] for code in codes)
 
 
 async def test_hundreds_of_idle_and_half_sent_requests_do_not_hold_up_a_check(serve: Serve) -> None:
@@ -159,11 +167,14 @@ async def test_address_that_is_not_ours_is_broken(agent: FakeAgent) -> None:
         await start(ApiConfig(host="192.0.2.1"), agent)
 
 
-async def test_close_frees_the_port_though_clients_are_connected(agent: FakeAgent) -> None:
+async def test_close_frees_the_port_and_waits_for_no_idle_client(
+    agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SHUTDOWN_S", 10 * DEADLINE_S)
     running = await start(ApiConfig(port=0), agent)
     port = running.address[1]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    await running.close()
+    await asyncio.wait_for(running.close(), DEADLINE_S)
     assert await asyncio.wait_for(reader.read(), DEADLINE_S) == b""
     writer.close()
     again = await start(ApiConfig(port=port), agent)

@@ -132,7 +132,7 @@ async def test_wrong_body_is_refused_with_the_reason(
     assert agent.calls == []
 
 
-@pytest.mark.parametrize(("method", "body"), [("PATCH", b"{}"), ("PUT", b""), ("PUT", b"7")])
+@pytest.mark.parametrize(("method", "body"), [("PATCH", b"{}"), ("PUT", b""), ("PUT", b"7"), ("PUT", b'{"ttl": NaN}')])
 async def test_wrong_config_body_is_refused(
     client: aiohttp.ClientSession, agent: FakeAgent, method: str, body: bytes
 ) -> None:

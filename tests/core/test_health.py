@@ -130,6 +130,7 @@ def test_primary_ends_with_the_deadline_without_any_new_fact() -> None:
     [
         pytest.param(primary(lease=Lease(77, None, Term(4))), id="no deadline"),
         pytest.param(primary(lease=Lease(77, Instant(NOW + 3), Term(0))), id="no term"),
+        pytest.param(primary(lease=Lease(77, Instant(NOW + 3), Term(0)), verified_term=Term(0)), id="no term at all"),
         pytest.param(primary(cluster=cluster("two")), id="another leads"),
         pytest.param(primary(cluster=cluster("")), id="nobody leads"),
         pytest.param(primary(verified_term=Term(0)), id="not verified"),
