@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from hamgr.agent.compose import run_agent
 from hamgr.api.config import ApiBroken
 from hamgr.guard.layout import EXIT_REFUSED_CONFIGURATION
 from hamgr.postgres.errors import ServerError
-from hamgr.settings import SettingsError, load
+from hamgr.settings import Loaded, SettingsError, load
 
 EXIT_DEFECT = 70
 
@@ -32,14 +33,21 @@ def main() -> int:
     for problem in loaded.warnings:
         journal.LOGGER.warning("%s", problem)
     try:
-        return asyncio.run(run_agent(path, loaded, runtime_dir))
+        asyncio.run(_run(path, loaded, runtime_dir))
     except (ApiBroken, ServerError) as error:
         journal.LOGGER.error("cannot start: %s", error)
         return EXIT_REFUSED_CONFIGURATION
     except Exception:  # noqa: BLE001
         # The one place that catches everything: whatever it is, it is on record, and the guard takes over.
         journal.LOGGER.exception("ending because of a defect in hamgr: please report it with the lines above")
-        return EXIT_DEFECT
+    return EXIT_DEFECT
+
+
+async def _run(path: Path, loaded: Loaded, runtime_dir: str) -> None:
+    """The agent's whole life, ended here: a thread that hangs on a dead disk must not keep the process."""
+    status = await run_agent(path, loaded, runtime_dir)
+    logging.shutdown()
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from hamgr.core.pipeline import Record
 from hamgr.core.state import State
 from hamgr.core.units import Instant, Term, after
 from hamgr.dcs.client import EtcdClient
+from hamgr.dcs.errors import StoreError
 from hamgr.dcs.etcd import EtcdStore
 from hamgr.dcs.keys import ScopeKeys
 from hamgr.dcs.lease import RenewalConnection
@@ -86,15 +88,18 @@ class Agent:
                 watch_store(self._store, self._loop.post, lambda: self._state().policy.retry_timeout_s),
                 watch_guard(self._link, self._loop.post, BEAT_S),
             )
+            if deciding.result() == 0:
+                await self._leave()
             return deciding.result()
         finally:
-            await self._close()
+            self._renewer.end()
 
-    async def _close(self) -> None:
-        self._renewer.end()
-        if self._api is not None:
-            await self._api.close()
-        await self._store.close()
+    async def _leave(self) -> None:
+        """The server is stopped: give the lease back, so that nobody waits for this member."""
+        lease_id = self._state().lease.lease_id
+        if lease_id:
+            with contextlib.suppress(StoreError):
+                await self._store.revoke_lease(lease_id)
 
     def _state(self) -> State:
         return self._loop.state

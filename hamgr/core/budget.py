@@ -112,13 +112,9 @@ def _agent_lost(policy: Policy) -> Scenario:
 
 def _by_expiry(policy: Policy) -> tuple[StageBudget, ...]:
     detect_s = policy.ttl_s + ETCD_EXPIRY_S
-    detect = StageBudget(
-        "detect", detect_s, policy.ttl_s, "ttl, and etcd looks for expired leases every 0.5 s"
-    )
+    detect = StageBudget("detect", detect_s, policy.ttl_s, "ttl, and etcd looks for expired leases every 0.5 s")
     fence = StageBudget("fence", 0.0, 0.0, "the old primary ended before the lease did")
-    vote = StageBudget(
-        "vote", policy.election_window_s, 0.01, "election_window, if a live member does not vote"
-    )
+    vote = StageBudget("vote", policy.election_window_s, 0.01, "election_window, if a live member does not vote")
     elect = StageBudget("elect", TAKE_S, 0.003, "one transaction")
     return (detect, fence, vote, elect, *_promotion())
 
@@ -143,23 +139,17 @@ def _planned(policy: Policy) -> tuple[Scenario, Scenario]:
     take_s = max(TAKE_S, policy.handover_timeout_s - vote_s)
     stages = (
         StageBudget("detect", 0.0, 0.0, "planned"),
-        StageBudget(
-            "fence", policy.primary_stop_timeout_s, 0.04, "primary_stop_timeout; checkpointed before"
-        ),
+        StageBudget("fence", policy.primary_stop_timeout_s, 0.04, "primary_stop_timeout; checkpointed before"),
         StageBudget("vote", vote_s, 0.005, "part of handover_timeout"),
         StageBudget("elect", take_s, 0.005, "rest of handover_timeout, else the old primary starts again"),
         *_promotion(),
     )
-    return Scenario("switchover", "planned switchover", stages), Scenario(
-        "shutdown", "leader shut down", stages
-    )
+    return Scenario("switchover", "planned switchover", stages), Scenario("shutdown", "leader shut down", stages)
 
 
 def _promotion() -> tuple[StageBudget, ...]:
     return (
         StageBudget("promote", PROMOTE_S, 0.04, "allowance; WAL not yet replayed comes on top"),
         StageBudget("writable", VERIFY_S, 0.01, "allowance: first write verified"),
-        StageBudget(
-            "routed", ROUTE_S, ROUTE_S / 2, "allowance: one health check interval of the load balancer"
-        ),
+        StageBudget("routed", ROUTE_S, ROUTE_S / 2, "allowance: one health check interval of the load balancer"),
     )

@@ -86,8 +86,9 @@ def see_cluster(state: State, view: ClusterView) -> State:
     """The newest view, and what follows from it for the lease's term, an election and a finished hand-over."""
     if state.cluster is not None and view.revision < state.cluster.revision:
         return state
+    former = state.cluster.leader.name if state.cluster is not None and state.cluster.leader is not None else ""
     seen = replace(state, cluster=view, store_error="", store_failed_at=None)
-    return _with_vacancy(_with_term(seen, view), view)
+    return _with_vacancy(_with_term(seen, view), view, former)
 
 
 def _with_term(state: State, view: ClusterView) -> State:
@@ -101,7 +102,7 @@ def _with_term(state: State, view: ClusterView) -> State:
     return replace(state, lease=replace(lease, term=term))
 
 
-def _with_vacancy(state: State, view: ClusterView) -> State:
+def _with_vacancy(state: State, view: ClusterView, former: str) -> State:
     if not view.system_identifier:
         return replace(state, vacancy=None)
     offer = Scene(state, view.seen_at).offer
@@ -112,10 +113,10 @@ def _with_vacancy(state: State, view: ClusterView) -> State:
     if state.vacancy is not None and state.vacancy.term == term:
         return state
     vacancy = Vacancy(term, view.seen_at, cold=not state.server.is_replica)
-    return replace(state, vacancy=vacancy, passage=_passage(state, view, vacancy))
+    return replace(state, vacancy=vacancy, passage=_passage(state, view, vacancy, former))
 
 
-def _passage(state: State, view: ClusterView, vacancy: Vacancy) -> Passage:
+def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> Passage:
     """The start of a record: what is known of the fault at the moment the vacancy is seen."""
     offer = view.request.offer if view.request is not None else None
     if offer is not None and view.leader is not None:
@@ -129,15 +130,12 @@ def _passage(state: State, view: ClusterView, vacancy: Vacancy) -> Passage:
             elapsed_s=offer.elapsed_s,
             former_lsn=offer.lsn,
         )
-    former = state.cluster.leader.name if state.cluster and state.cluster.leader else ""
-    age = state.server.last_message_age_s
-    fault_at = None if age is None else after(state.server.probed_at, -age)
     return Passage(
         term=vacancy.term,
         cause="leader_lost",
         former=former,
         seen_at=vacancy.since,
-        fault_at=fault_at,
+        fault_at=None if vacancy.cold else state.leader_heard_at,
         former_lsn=view.status.optime or None,
     )
 
@@ -169,9 +167,11 @@ def _probed(state: State, server: ServerView) -> State:
         if unasked or led_before:
             server = replace(server, phase=Phase.CRASHED, written_lsn=before.written_lsn)
             state = _with_crash(state, server.probed_at)
+    age_s = server.last_message_age_s
     return replace(
         state,
         server=server,
+        leader_heard_at=state.leader_heard_at if age_s is None else after(server.probed_at, -age_s),
         not_streaming_since=_not_streaming_since(state, server),
         diverged=state.diverged and not server.streaming,
     )

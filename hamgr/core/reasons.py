@@ -30,6 +30,7 @@ class Code(Enum):
     WAIT_LEADER = "wait_leader"
     RETAKING_KEY = "retaking_key"
     PROMOTING = "promoting"
+    VERIFYING = "verifying"
     SERVER_STARTING = "server_starting"
     START_TOOK_TOO_LONG = "start_took_too_long"
     EXAMINING_CRASH = "examining_crash"

@@ -29,6 +29,7 @@ SENTENCES: dict[Code, str] = {
     Code.WAIT_LEADER: "waiting for a leader: {why}",
     Code.RETAKING_KEY: "putting the leader key onto the present lease",
     Code.PROMOTING: "promoting in term {term}",
+    Code.VERIFYING: "leading in term {term}: verifying that the server, which runs already, accepts writes",
     Code.SERVER_STARTING: "waiting for the server to accept connections",
     Code.START_TOOK_TOO_LONG: "giving the lead up: the server does not start here: {text}",
     Code.EXAMINING_CRASH: "the server ended without being asked: reading where its WAL ends",

@@ -138,6 +138,8 @@ class State:
     """The term in which this server was seen to accept writes; 0: it has not been."""
     status_written_at: Instant | None = None
     not_streaming_since: Instant | None = None
+    leader_heard_at: Instant | None = None
+    """When this replica last had a message from its upstream: dates the fault when a host is lost."""
     slots_ensured_at: Instant | None = None
     orders: tuple[Order, ...] = ()
     stopping_since: Instant | None = None

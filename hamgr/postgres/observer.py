@@ -120,12 +120,17 @@ class Observer:
     async def _silent(self, identity: ServerIdentity, problem: str) -> ServerView:
         data_dir = self._config.data_dir
         named = await self._disk.run(lambda: process.read_pid_file(data_dir), "read postmaster.pid")
+        # The server removes the file when it leaves recovery, and it is only ever written while none runs.
+        is_standby = await self._disk.run((data_dir / "standby.signal").exists, "look for standby.signal")
         if not process.is_alive(identity):
             return await self._down()
         phase = PHASES.get(named.status if named else "", Phase.RUNNING)
         if self.is_stopping:
             phase = Phase.STOPPING
-        return ServerView(phase=phase, data_dir=DataDir.VALID, identity=identity, problem=problem)
+        in_recovery = True if is_standby else None
+        return ServerView(
+            phase=phase, data_dir=DataDir.VALID, identity=identity, in_recovery=in_recovery, problem=problem
+        )
 
     async def _timeline_of(self, answer: Answer) -> Timeline:
         """A replica without WAL receiver: what it last received on, or what the server itself says."""

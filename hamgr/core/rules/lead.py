@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from hamgr.core.actions import ExamineCrash, Promote, PutOffer, ReleaseLeader, StartPrimary, StartStandby, Upstream, WithdrawOffer
+from hamgr.core.actions import (
+    ExamineCrash,
+    Promote,
+    PutOffer,
+    ReleaseLeader,
+    StartPrimary,
+    StartStandby,
+    Upstream,
+    WithdrawOffer,
+)
 from hamgr.core.cluster import Member, Offer
 from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
@@ -110,7 +119,8 @@ def promote(scene: Scene) -> Verdict | None:
         return None
     retry_at = scene.retry_at(Promote)
     actions = (Promote(term),) if scene.now >= retry_at and scene.has_time else ()
-    return Verdict(because(Code.PROMOTING, term=term), actions, wake_at=retry_at)
+    code = Code.VERIFYING if scene.server.is_primary else Code.PROMOTING
+    return Verdict(because(code, term=term), actions, wake_at=retry_at)
 
 
 def steady(scene: Scene) -> Verdict | None:
