@@ -132,7 +132,9 @@ class Writer:
         for fd in by_fd:
             self.poll.unregister(fd)
         for fd, _ in ready:
-            self._progress(by_fd[fd])
+            # Gone when an answer taken in just before made this client stay with another host.
+            if by_fd[fd].connection is not None:
+                self._progress(by_fd[fd])
 
     def _progress(self, slot: Slot) -> None:
         assert slot.connection is not None
