@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,16 @@ def wait_until(claim: Callable[[], bool], deadline_s: float = 20.0) -> None:
     while not claim():
         assert time.monotonic() < ends, f"not true within {deadline_s} s"
         time.sleep(0.02)
+
+
+async def until(claim: Callable[[], bool | Awaitable[bool]], deadline_s: float = 20.0) -> None:
+    """The same on an event loop; the claim may be a coroutine function."""
+    async with asyncio.timeout(deadline_s):
+        while True:
+            true = claim()
+            if true if isinstance(true, bool) else await true:
+                return
+            await asyncio.sleep(0.02)
 
 
 @dataclass
