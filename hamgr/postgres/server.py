@@ -118,7 +118,7 @@ class LocalServer:
             local = await self.stopped_position(Lsn(0))
             identifier = (await control.read_control(self.bin_dir, self.config.data_dir)).file.system_identifier
         else:
-            local = wal.Position(*await self.received())
+            local = await self._running_position()
             identifier = (await self.query("SELECT system_identifier::text FROM pg_control_system()"))[0][0]
         there = await source.ask(self.config, upstream)
         if there.system_identifier != identifier:
@@ -134,10 +134,23 @@ class LocalServer:
             )
         return HistoryCheck(local, there)
 
+    async def _running_position(self) -> wal.Position:
+        """Timeline and last complete record of a running replica, replayed or not.
+
+        What it received can end inside a record, which looks like a divergence from a member that was promoted
+        where the last complete record ends.
+        """
+        timeline, _ = await self.received()
+        replayed = (await self.query("SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')::text"))[0][0]
+        return await self._position(wal.Base(timeline, Lsn.parse(replayed), False), Lsn(0))
+
     async def stopped_position(self, start: Lsn = Lsn(0)) -> wal.Position:
         """Timeline and end of the WAL on this disk; the server must not run. `start`: written since this host booted."""
         found = (await control.read_control(self.bin_dir, self.config.data_dir)).file
-        base, data_dir = wal.base_of(found), self.config.data_dir
+        return await self._position(wal.base_of(found), start)
+
+    async def _position(self, base: wal.Base, start: Lsn) -> wal.Position:
+        data_dir = self.config.data_dir
         segment = await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")
         end = await wal.wal_end(self.bin_dir, data_dir, base, start, segment=segment)
         return wal.Position(base.timeline, end)

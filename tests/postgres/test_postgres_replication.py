@@ -180,6 +180,25 @@ async def test_stopped_primary_comes_back_as_standby_and_replicas_follow_without
     await three.check_history(at(two))
 
 
+async def test_part_of_a_record_from_a_killed_primary_is_no_divergence(lab: Lab) -> None:
+    one = await lab.primary()
+    two = await lab.standby(one)
+    three = await lab.standby(one, "three")
+    # The WAL writer sends the page in which this commit's successor begins before that is complete.
+    await insert(one, 5000)
+    for replica in (two, three):
+        await wait_until(lambda replica=replica: has_all_of(replica, one), "it has all")  # type: ignore[misc]
+    await lab.guard_of(one).kill_tree()
+    await two.promote(10.0, old_timeline=Timeline(1))
+    await three.check_history(at(two))
+    await one.check_history(at(two))
+    await two.ensure_slots(["one", "three"])
+    await three.follow(at(two))
+    await one.start_standby(at(two))
+    for replica in (one, three):
+        await wait_until(lambda replica=replica: streams(replica), "it streams")  # type: ignore[misc]
+
+
 async def diverge(lab: Lab, one: LocalServer, two: LocalServer) -> None:
     """`one` was killed with WAL that `two`, now primary, never got."""
     await wait_until(lambda: has_all_of(two, one), "two has all")
