@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from typing import Any
 
 import click
@@ -15,7 +15,7 @@ from hamgr.cli.context import Globals
 from hamgr.cli.errors import Refused, Unavailable
 from hamgr.cli.members import member_rows, member_table
 from hamgr.cli.output import render
-from hamgr.cli.rest import ORDER_TIMEOUT_S, Reply, Unreachable, ask_all, call
+from hamgr.cli.rest import ORDER_TIMEOUT_S, Reply, Unreachable, ask_all, call_in_background
 from hamgr.cli.targets import ROLES, leader_of, pick_members, split_names
 from hamgr.core.cluster import ClusterView, Member
 
@@ -152,9 +152,8 @@ def _confirm(what: str, members: Sequence[Member], *, force: bool) -> None:
 def _order(site: Site, member: Member, what: str, path: str, body: Body, timeout_s: float) -> bool:
     """Give the order, show the member's state while it is carried out, say how it ended; True when it is done."""
     try:
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            answer = pool.submit(call, site.rest, member, "POST", path, timeout_s=timeout_s, body=body)
-            reply = _watched(site, member, answer)
+        answer = call_in_background(site.rest, member, "POST", path, timeout_s=timeout_s, body=body)
+        reply = _watched(site, member, answer)
     except Unreachable as silence:
         click.echo(f"Failed: {what} of member {member.name}: {silence}", err=True)
         return False

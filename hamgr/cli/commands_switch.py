@@ -114,12 +114,17 @@ def _instant(scheduled: str | None) -> datetime | None:
 
 
 def _carry_out(site: Site, view: ClusterView, request: Request, asked: list[Member]) -> None:
-    record = site.run(lambda store: change_leader(store, site, view, request, asked))
+    after, record = site.run(lambda store: change_leader(store, site, view, request, asked))
     click.echo("")
     if record is None:
         click.echo("No record of it has been written yet; see `hamgr failovers`")
     else:
         click.echo(record_text(record))
+    winner = after.leader.name if after.leader else ""
+    if request.candidate and winner != request.candidate:
+        raise Refused(f"{winner} took the lead, not {request.candidate}")
+    if winner == request.leader:
+        raise Refused(f"{winner} leads again")
 
 
 def _schedule(site: Site, view: ClusterView, request: Request, at: datetime, asked: list[Member]) -> None:

@@ -13,14 +13,16 @@ import click
 from hamgr.cli.connect import Site, require_done
 from hamgr.cli.errors import Refused, Unavailable
 from hamgr.cli.progress import has_new_leader, is_withdrawn, phases
-from hamgr.cli.rest import Reply, Unreachable, call
+from hamgr.cli.rest import Reply, Unreachable, call, call_in_background
 from hamgr.cli.timeline import Record
 from hamgr.core.cluster import ClusterView, Member, Request
+from hamgr.dcs.errors import StoreUnavailable
 from hamgr.dcs.etcd import EtcdStore
 
 CHANGE_TIMEOUT_S = 60.0
 """A hand-over is bounded by the agents far below this; promotion after much replay may take longer than that."""
 
+WATCH_IDLE_S = 2.0
 POLL_S = 0.02
 RECORD_TIMEOUT_S = 5.0
 
@@ -32,20 +34,35 @@ class Log:
     began: float = field(default_factory=time.monotonic)
     shown: set[str] = field(default_factory=set)
 
+    @property
+    def left_s(self) -> float:
+        return self.began + CHANGE_TIMEOUT_S - time.monotonic()
+
     def say(self, code: str, text: str) -> None:
         if code not in self.shown:
             self.shown.add(code)
             click.echo(f"{(time.monotonic() - self.began) * 1000:>7.0f} ms  {text}")
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """How asking by REST ended; None: no member could be asked."""
+
+    reply: Reply | None
+
+
+Events = asyncio.Queue[ClusterView | Answered]
+
+
 async def ask_members(site: Site, members: Sequence[Member], path: str, body: Mapping[str, Any]) -> Reply | None:
-    """The answer of the first member that gives one; None when none could be reached.
+    """The answer of the first member that gives one; None when none did.
 
     A member that may have got the call without answering ends the round: two members must not both act on it.
     """
     for member in members:
+        answer = call_in_background(site.rest, member, "POST", path, timeout_s=CHANGE_TIMEOUT_S, body=body)
         try:
-            return await asyncio.to_thread(call, site.rest, member, "POST", path, timeout_s=CHANGE_TIMEOUT_S, body=body)
+            return await asyncio.wrap_future(answer)
         except Unreachable as silence:
             click.echo(str(silence), err=True)
             if silence.was_sent:
@@ -55,21 +72,26 @@ async def ask_members(site: Site, members: Sequence[Member], path: str, body: Ma
 
 async def change_leader(
     store: EtcdStore, site: Site, before: ClusterView, request: Request, asked: Sequence[Member]
-) -> Record | None:
-    """Carry a request out and print its phases. The record, or None where none was written in time.
+) -> tuple[ClusterView, Record | None]:
+    """Carry a request out and print its phases. The view with the new leader, and the record, None if there is none.
 
     `before` was read before anything was asked. Raises Refused with the reason when the leader stays who it was,
     Unavailable when the end was not seen in CHANGE_TIMEOUT_S.
     """
     log = Log()
-    path = "/switchover" if request.is_switchover else "/failover"
-    answer = asyncio.create_task(ask_members(site, asked, path, request_body(request)))
+    events: Events = asyncio.Queue()
+    tasks = [
+        asyncio.create_task(_feed_views(store, events)),
+        asyncio.create_task(_feed_answer(site, request, asked, events)),
+    ]
     try:
-        after = await _until_taken(store, before, request, answer, log)
-        await _until_writable(site, after, answer, log)
+        after = await _until_taken(store, before, request, events, log)
+        await _until_writable(site, after, log)
+        return after, await _record_of(store, after)
     finally:
-        answer.cancel()
-    return await _record_of(store, after)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def request_body(request: Request, scheduled_at: str = "") -> dict[str, Any]:
@@ -90,35 +112,6 @@ def refuse_unless_ok(reply: Reply) -> None:
         raise Refused(f"{reply.text or 'refused'} (status code {reply.code})", hint)
 
 
-async def _until_taken(
-    store: EtcdStore, before: ClusterView, request: Request, answer: asyncio.Task[Reply | None], log: Log
-) -> ClusterView:
-    asked_revision = before.revision
-    by_key = False
-    while time.monotonic() - log.began < CHANGE_TIMEOUT_S:
-        view = await store.read()
-        for phase in phases(before, view):
-            log.say(phase.code, phase.text)
-        if has_new_leader(before, view):
-            return view
-        if by_key and is_withdrawn(before, view, asked_revision):
-            raise Refused(f"the request was withdrawn, the leader is who it was{_note(view)}")
-        if answer.done() and not by_key:
-            reply = answer.result()
-            if reply is not None:
-                refuse_unless_ok(reply)
-            elif view.request is None or view.request == before.request:
-                asked_revision = await put_request(store, request, view)
-                by_key = True
-                log.say("by key", "written to etcd, no member could be asked")
-            else:
-                by_key, asked_revision = True, view.revision - 1
-        await asyncio.sleep(POLL_S)
-    raise Unavailable(
-        f"no change of leader was seen within {CHANGE_TIMEOUT_S:.0f} s", "look with `hamgr list`; it may still happen"
-    )
-
-
 async def put_request(store: EtcdStore, request: Request, view: ClusterView) -> int:
     """Write the request key over what `view` shows; its revision. Raises Refused where somebody was quicker."""
     outcome = await store.put_request(request, view.request.mod_revision if view.request else 0)
@@ -126,19 +119,76 @@ async def put_request(store: EtcdStore, request: Request, view: ClusterView) -> 
     return outcome.revision
 
 
+async def _feed_views(store: EtcdStore, events: Events) -> None:
+    """Every change of the keys as a view; does not end by itself."""
+    while True:
+        try:
+            view = await store.read()
+            events.put_nowait(view)
+            async for change in store.watch(view.revision, WATCH_IDLE_S):
+                if isinstance(change, ClusterView):
+                    events.put_nowait(change)
+        except StoreUnavailable as silence:
+            click.echo(str(silence), err=True)
+            await asyncio.sleep(WATCH_IDLE_S)
+
+
+async def _feed_answer(site: Site, request: Request, asked: Sequence[Member], events: Events) -> None:
+    path = "/switchover" if request.is_switchover else "/failover"
+    events.put_nowait(Answered(await ask_members(site, asked, path, request_body(request))))
+
+
+async def _until_taken(
+    store: EtcdStore, before: ClusterView, request: Request, events: Events, log: Log
+) -> ClusterView:
+    view, written_at = before, 0
+    while log.left_s > 0:
+        try:
+            event = await asyncio.wait_for(events.get(), log.left_s)
+        except TimeoutError:
+            break
+        if isinstance(event, Answered):
+            written_at = await _act_on(event, store, request, before, view, log)
+            continue
+        view = event
+        for phase in phases(before, view):
+            log.say(phase.code, phase.text)
+        if has_new_leader(before, view):
+            return view
+        if written_at and is_withdrawn(before, view, written_at):
+            raise Refused(f"the request was withdrawn, the leader is who it was{_note(view)}")
+    raise Unavailable(
+        f"no change of leader was seen within {CHANGE_TIMEOUT_S:.0f} s", "look with `hamgr list`; it may still happen"
+    )
+
+
+async def _act_on(
+    event: Answered, store: EtcdStore, request: Request, before: ClusterView, view: ClusterView, log: Log
+) -> int:
+    """Revision at which the request stands in etcd without an agent that answers for it; 0 where one does."""
+    if event.reply is not None:
+        refuse_unless_ok(event.reply)
+        return 0
+    if view.request is not None and view.request != before.request:
+        return view.request.mod_revision
+    written_at = await put_request(store, request, view)
+    log.say("by key", "no member could be asked: request written to etcd")
+    return written_at
+
+
 def _note(view: ClusterView) -> str:
     member = view.member(view.leader.name) if view.leader else None
     return f": {member.note}" if member is not None and member.note else ""
 
 
-async def _until_writable(site: Site, view: ClusterView, answer: asyncio.Task[Reply | None], log: Log) -> None:
+async def _until_writable(site: Site, view: ClusterView, log: Log) -> None:
     """Wait until the new leader itself says that it accepts writes."""
     assert view.leader is not None
     leader = view.member(view.leader.name)
     if leader is None or not leader.api_url:
         log.say("writable", f"whether {view.leader.name} is writable is not known: it announces no REST address")
         return
-    while time.monotonic() - log.began < CHANGE_TIMEOUT_S:
+    while log.left_s > 0:
         try:
             reply = await asyncio.to_thread(call, site.rest, leader, "GET", "/primary", timeout_s=1.0)
             if reply.is_ok:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -92,6 +93,28 @@ def call(
     except (requests.exceptions.RequestException, OSError) as problem:
         raise Unreachable(_words(member, problem), was_sent=True) from problem
     return Reply(answer.status_code, answer.text.strip(), _json_of(answer))
+
+
+def call_in_background(
+    access: RestAccess,
+    member: Member,
+    method: str,
+    path: str,
+    *,
+    timeout_s: float,
+    body: Mapping[str, Any] | None = None,
+) -> Future[Reply]:
+    """The same in a thread of its own, which does not keep the program from ending: an agent may answer late."""
+    answer: Future[Reply] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(call(access, member, method, path, timeout_s=timeout_s, body=body))
+        except Unreachable as silence:
+            answer.set_exception(silence)
+
+    threading.Thread(target=ask, daemon=True).start()
+    return answer
 
 
 def ask_all(access: RestAccess, members: Iterable[Member], path: str = "/patroni") -> dict[str, Mapping[str, Any]]:

@@ -117,6 +117,11 @@ class World:
         text = value if isinstance(value, str) else json.dumps(value)
         self.etcdctl("put", f"/service/{self.scope}/{key}", stdin=text)
 
+    def put_leader(self, name: str, term: int) -> None:
+        """Leader and term in one transaction, as every change of leader writes them."""
+        prefix = f"/service/{self.scope}"
+        self.etcdctl("txn", stdin=f"\nput {prefix}/leader {name}\nput {prefix}/term {term}\n\n\n")
+
     def get(self, key: str) -> str:
         lines = self.etcdctl("get", "--print-value-only", f"/service/{self.scope}/{key}")
         return lines.removesuffix("\n")
@@ -131,7 +136,7 @@ class World:
             agent.start()
             api_url = agent.api_url
         else:
-            api_url = f"http://127.0.0.1:{free_port()}/patroni"
+            api_url = self.dead_url()
         member = {
             "conn_url": f"postgres://127.0.0.1:{port}/postgres",
             "api_url": api_url,
@@ -144,6 +149,10 @@ class World:
         }
         self.put(f"members/{name}", {**member, **fields})
         return agent
+
+    def dead_url(self) -> str:
+        """A REST address where nobody listens."""
+        return f"http://127.0.0.1:{free_port()}/patroni"
 
     def run(self, *arguments: str, stdin: str | None = None) -> Result:
         command = ["-c", str(self.config_file), *arguments]
