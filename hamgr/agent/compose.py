@@ -154,6 +154,8 @@ class Agent:
         self._loop.post(SettingsReread(now()))
 
     def _recorded(self, record: Record) -> None:
+        if record.stage("routed").is_known:
+            return
         LOGGER.info(
             "leader changed: term %s, %s, %s -> %s",
             record.term,

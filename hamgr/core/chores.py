@@ -156,7 +156,7 @@ def keep_history(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     if passage is None or passage.writable_at is None or not scene.holds_key or passage.timeline <= 1:
         return
     ended = passage.timeline - 1
-    if any(line.timeline == ended for line in scene.view.history):
+    if passage.in_history or any(line.timeline == ended for line in scene.view.history):
         return
     line = HistoryLine(type(passage.timeline)(ended), Lsn(passage.lsn), passage.cause, "", scene.me)
     lines = (*scene.view.history, line)[-HISTORY_LINES:]

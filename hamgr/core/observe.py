@@ -61,7 +61,7 @@ def _observe_rest(state: State, fact: Fact) -> State:
         case facts.StopOrdered():
             return replace(state, stopping_since=state.stopping_since or fact.at)
         case facts.ReplaceOrdered():
-            return replace(state, replace_ordered=True)
+            return replace(state, replace_ordered_at=state.replace_ordered_at or fact.at)
         case facts.GuardSeen():
             return replace(state, guard_alive=fact.alive)
         case facts.Routed():

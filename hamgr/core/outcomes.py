@@ -170,8 +170,14 @@ def _promoted(state: State, fact: ActionEnded) -> State:
 def _recorded(state: State, fact: ActionEnded) -> State:
     if not _is_done(fact) or state.passage is None or not isinstance(fact.action, actions.PutRecord):
         return state
-    with_routed = any(stage.name == "routed" and stage.is_known for stage in fact.action.record.stages)
+    with_routed = fact.action.record.stage("routed").is_known
     return replace(state, passage=state.passage.marked(recorded=True, recorded_routed=with_routed))
+
+
+def _in_history(state: State, fact: ActionEnded) -> State:
+    if not _is_done(fact) or state.passage is None:
+        return state
+    return replace(state, passage=state.passage.marked(in_history=True))
 
 
 def _order_carried_out(state: State, fact: ActionEnded) -> State:
@@ -222,6 +228,7 @@ MARKS: dict[type[Action] | Any, Mark] = {
     actions.TakeInitialize: _took_initialize,
     actions.Promote: _promoted,
     actions.PutRecord: _recorded,
+    actions.PutHistory: _in_history,
     actions.RestartServer: _order_carried_out,
     actions.Reinitialize: _order_carried_out,
     actions.PutStatus: _status_written,

@@ -54,6 +54,10 @@ class Record:
     budget_s: Mapping[str, float] = field(default_factory=dict)
     """Bound by stage that follows from the configuration."""
 
+    def stage(self, name: str) -> Stage:
+        """The stage of that name; unknown if the record has none."""
+        return next((stage for stage in self.stages if stage.name == name), Stage(name))
+
     @property
     def over_budget(self) -> tuple[str, ...]:
         """Names of the stages that took longer than their bound."""
@@ -91,6 +95,7 @@ class Passage:
     ballots: Mapping[str, str] = field(default_factory=dict)
     recorded: bool = False
     recorded_routed: bool = False
+    in_history: bool = False
 
     def marked(self, **instants: Any) -> Passage:
         """A copy with the given fields set."""

@@ -143,7 +143,7 @@ class State:
     slots_ensured_at: Instant | None = None
     orders: tuple[Order, ...] = ()
     stopping_since: Instant | None = None
-    replace_ordered: bool = False
+    replace_ordered_at: Instant | None = None
     foreign_since: Instant | None = None
 
     def is_busy(self, lane: Lane) -> bool:

@@ -7,14 +7,22 @@ from hamgr.core.reasons import Code, because
 from hamgr.core.rules.lead import heirs
 from hamgr.core.rules.switchover import after_stop
 from hamgr.core.scene import Scene, Verdict
+from hamgr.core.units import after
 
 EXIT_REPLACE = 75
+JUST_RENEWED_S = 0.1
 
 
 def replaced(scene: Scene) -> Verdict | None:
-    """SIGUSR2: end at once; the guard starts a fresh agent, which adopts server and lease."""
-    if not scene.state.replace_ordered:
+    """SIGUSR2: end right after a renewal, so that the fresh agent has nearly the whole ttl for its start."""
+    ordered_at = scene.state.replace_ordered_at
+    if ordered_at is None:
         return None
+    deadline, policy = scene.state.lease.deadline, scene.policy
+    wait_until = after(ordered_at, 2 * policy.renew_interval_s)
+    is_fresh = deadline is None or deadline - scene.now > policy.ttl_s - policy.margin_s - JUST_RENEWED_S
+    if not is_fresh and scene.now < wait_until:
+        return Verdict(because(Code.REPLACED), wake_at=wait_until)
     return Verdict(because(Code.REPLACED), (Exit(EXIT_REPLACE),))
 
 
