@@ -64,7 +64,7 @@ def print_outcome(console: Console, title: str, outcome: Outcome) -> None:
         console.print("  pipeline: hamgr shows no record of it")
     verdict = outcome.verdict
     console.print(
-        f"  write gap {ms(verdict.write_gap_s)}, acknowledged writes {verdict.acknowledged}, "
+        f"  write gap {ms(verdict.write_gap_s)} (before the fault {ms(verdict.quiet_gap_s)}), acknowledged writes {verdict.acknowledged}, "
         f"lost {verdict.lost + verdict.lost_pinned}, two primaries {ms(verdict.two_primaries_s)}, "
         f"led by {' then '.join(verdict.leaderships)}",
         highlight=False,
@@ -95,7 +95,18 @@ def verdict_words(outcome: Outcome) -> str:
 def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
     """One row per fault: medians and worst cases over its runs."""
     table = Table(title="drills")
-    for name in ("fault", "ttl", "runs", "gap median", "gap max", "lost", "two primaries", "rejoin max", "verdict"):
+    for name in (
+        "fault",
+        "ttl",
+        "runs",
+        "gap median",
+        "gap max",
+        "quiet",
+        "lost",
+        "two primaries",
+        "rejoin max",
+        "verdict",
+    ):
         table.add_column(name, justify="left" if name in ("fault", "verdict") else "right")
     by_fault: dict[tuple[str, float], list[Outcome]] = {}
     for outcome in outcomes:
@@ -111,6 +122,7 @@ def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
             str(len(runs)),
             ms(statistics.median(gaps) if gaps else None),
             ms(max(gaps, default=None)),
+            ms(max((each.quiet_gap_s for each in verdicts), default=None)),
             str(sum(each.lost + each.lost_pinned for each in verdicts)),
             ms(max((each.two_primaries_s for each in verdicts), default=0.0)),
             f"{max(rejoins, default=0.0):.2f} s",

@@ -74,6 +74,8 @@ class Verdict:
     leaderships: tuple[str, ...]
     """`host/timeline` in the order of their first write."""
     rejoin_s: Mapping[str, float] = field(default_factory=dict)
+    quiet_gap_s: float = 0.0
+    """Longest interval before the fault: what this machine's own load does to the client."""
 
     @property
     def leader_changes(self) -> int:
@@ -124,6 +126,7 @@ def judge(
         timelines_twice=timelines_twice(everything),
         leaderships=tuple(f"{each.host}/{each.timeline}" for each in everything),
         rejoin_s=dict(rejoin_s or {}),
+        quiet_gap_s=quiet_gap_s(routed, fault_ns),
     )
 
 
@@ -140,6 +143,12 @@ def write_gap_s(acks: Sequence[Ack], fault_ns: int, end_ns: int) -> float | None
     before = [instant for instant in instants if instant <= fault_ns]
     edge = [*before[-1:], *after, end_ns]
     return max(later - earlier for earlier, later in pairwise(edge)) / 1e9
+
+
+def quiet_gap_s(acks: Sequence[Ack], fault_ns: int) -> float:
+    """Longest interval between consecutive acknowledgements before the fault, 0 with fewer than two."""
+    instants = sorted(ack.acknowledged_ns for ack in acks if ack.acknowledged_ns <= fault_ns)
+    return max((later - earlier for earlier, later in pairwise(instants)), default=0) / 1e9
 
 
 def leaderships_of(acks: Sequence[Ack]) -> tuple[Leadership, ...]:

@@ -63,7 +63,14 @@ def test_record_with_missing_fields_is_still_shown() -> None:
 
 def test_good_outcome_shows_pipeline_gap_and_verdict() -> None:
     text = printed(Outcome("switchover", 5, SAFE, RECORD))
-    for part in ("promote", "write gap 110 ms", "lost 0", "db1/1 then db2/2", "good", "db1 0.40 s"):
+    for part in (
+        "promote",
+        "write gap 110 ms (before the fault 0 ms)",
+        "lost 0",
+        "db1/1 then db2/2",
+        "good",
+        "db1 0.40 s",
+    ):
         assert part in text
 
 

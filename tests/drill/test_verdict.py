@@ -41,6 +41,11 @@ def test_writes_that_cease_again_are_a_gap_too() -> None:
     assert write_gap_s(steady("a", 0, 200), 100 * MS, 400 * MS) == (400 - 197) / 1000
 
 
+def test_longest_interval_before_the_fault_is_told_apart_from_the_gap() -> None:
+    verdict = judged(steady("a", 0, 20) + steady("a", 80, 100, first=50) + steady("b", 250, 400, 2, 100))
+    assert verdict.quiet_gap_s == (81 - 17) / 1000
+
+
 def test_gap_is_unknown_when_writes_never_came_back() -> None:
     assert write_gap_s(steady("a", 0, 100), 100 * MS, 400 * MS) is None
 
