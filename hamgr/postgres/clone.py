@@ -248,6 +248,9 @@ def keep_aside(data_dir: Path, stamp: str, keep: int = 1) -> Path:
     Where the directory cannot be renamed (a mount point), it moves to a directory of that kind inside it.
     Returns its new place. Blocking; the server must not run.
     """
+    marker = rewind_marker(data_dir)
+    # Renaming a symbolic link would leave the cluster where it is.
+    data_dir = Path(os.path.realpath(data_dir))
     beside = data_dir.with_name(f"{data_dir.name}.diverged-{stamp}")
     try:
         os.rename(data_dir, beside)
@@ -255,7 +258,7 @@ def keep_aside(data_dir: Path, stamp: str, keep: int = 1) -> Path:
         place = beside
     except OSError:
         place = _keep_inside(data_dir, stamp)
-    rewind_marker(data_dir).unlink(missing_ok=True)
+    marker.unlink(missing_ok=True)
     kept = sorted([*data_dir.parent.glob(f"{data_dir.name}.diverged-*"), *data_dir.glob(f"{ASIDE}*")], key=_stamp)
     for old in kept[: max(0, len(kept) - keep)]:
         shutil.rmtree(old)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -135,12 +136,17 @@ class Observer:
     async def _timeline_of(self, answer: Answer) -> Timeline:
         """A replica without WAL receiver: what it last received on, or what the server itself says."""
         if not answer.timeline_is_fresh and not self._timeline:
-            position = await source.identify_local(self._config)
-            self._timeline = position.timeline
+            try:
+                self._timeline = (await source.identify_local(self._config)).timeline
+            except ServerError:
+                # No replication connection to be had: the control file's may be too low, which loses an election
+                # but no data. The next probe asks again.
+                return answer.timeline
         self._timeline = max(self._timeline, answer.timeline)
         return self._timeline
 
     async def _refresh_pending(self, answer: Answer) -> None:
         if answer.loaded_at != self._loaded_at:
-            self._pending = await pending_restart(self._sql)
-            self._loaded_at = answer.loaded_at
+            with contextlib.suppress(ServerError):
+                self._pending = await pending_restart(self._sql)
+                self._loaded_at = answer.loaded_at

@@ -35,6 +35,8 @@ async def rewind(config: ServerConfig, version: Version, bin_dir: Path, disk: Di
     saved = await disk.run(lambda: configuration.snapshot(config.data_dir), "read the configuration files")
     marker = rewind_marker(config.data_dir)
     await disk.run(lambda: files.write_if_changed(marker, "pg_rewind\n"), "mark the rewind")
+    # The single-user recovery that pg_rewind runs after a crash refuses to be a standby.
+    await disk.run(lambda: configuration.role_signal(config, standby=False), "remove standby.signal")
     ended = await programs.run(_argv(config, version, bin_dir, upstream), timeout_s=REWIND_S)
     touched = WRITES_FROM in ended.err
     if ended.status != 0:

@@ -105,7 +105,7 @@ class LocalServer:
         return await self.wal_end(Lsn(0))
 
     async def wal_end(self, start: Lsn = Lsn(0)) -> Lsn:
-        """End of the last valid record on this disk; the server must not run. `start`: written since this host booted."""
+        """End of the last valid record on this disk; see `stopped_position`."""
         return (await self.stopped_position(start)).lsn
 
     async def check_history(self, upstream: Upstream) -> HistoryCheck:
@@ -145,7 +145,10 @@ class LocalServer:
         return await self._position(wal.Base(timeline, Lsn.parse(replayed), False), Lsn(0))
 
     async def stopped_position(self, start: Lsn = Lsn(0)) -> wal.Position:
-        """Timeline and end of the WAL on this disk; the server must not run. `start`: written since this host booted."""
+        """Timeline and end of the WAL on this disk; the server must not run.
+
+        `start`: a position that was written since this host booted, so that little is read; 0: unknown.
+        """
         found = (await control.read_control(self.bin_dir, self.config.data_dir)).file
         return await self._position(wal.base_of(found), start)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -150,9 +151,8 @@ async def test_frozen_server_gives_a_view_in_time_and_fails_the_write_check(lab:
     server = await lab.primary()
     assert server.identity is not None
     await server.check_commit(timeout_s=5.0)
-    pids = [server.identity.pid, *children(server.identity.pid)]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    assert (await server.probe()).answered
+    pids = signalled([server.identity.pid, *children(server.identity.pid)], signal.SIGSTOP)
     try:
         started = time.monotonic()
         view = await server.probe(timeout_s=0.2)
@@ -161,9 +161,15 @@ async def test_frozen_server_gives_a_view_in_time_and_fails_the_write_check(lab:
         assert time.monotonic() - started < 5.0
         assert (view.phase, view.answered) == (Phase.RUNNING, False)
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        signalled(pids, signal.SIGCONT)
     await wait_until(lambda: _answers(server), "it answers again")
+
+
+def signalled(pids: list[int], number: signal.Signals) -> list[int]:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    return pids
 
 
 async def _answers(server: LocalServer) -> bool:

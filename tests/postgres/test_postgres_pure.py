@@ -166,6 +166,15 @@ def test_only_the_newest_directories_are_kept_aside(pg_tmp: Path) -> None:
     assert sorted(path.name for path in pg_tmp.iterdir()) == ["d.diverged-2", "d.diverged-3"]
 
 
+def test_directory_behind_a_link_stays_behind_the_link(pg_tmp: Path) -> None:
+    _tree(pg_tmp / "real")
+    (pg_tmp / "link").symlink_to(pg_tmp / "real")
+    place = clone.keep_aside(pg_tmp / "link", "1")
+    assert (place / "PG_VERSION").exists()
+    assert (pg_tmp / "link").is_symlink()
+    assert control.inspect(pg_tmp / "link", 15).state is DataDir.EMPTY
+
+
 def test_directory_that_cannot_be_renamed_is_kept_inside(pg_tmp: Path) -> None:
     directory = pg_tmp / "d"
     _tree(directory)

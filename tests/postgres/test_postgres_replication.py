@@ -232,6 +232,35 @@ async def test_diverged_server_is_recognised_rewound_and_streams(lab: Lab) -> No
     assert await count(one) == await count(two) == 1
 
 
+async def test_killed_replica_that_had_more_than_the_new_primary_is_rewound(lab: Lab) -> None:
+    one = await lab.primary()
+    two = await lab.standby(one)
+    three = await lab.standby(one, "three")
+    await wait_until(lambda: has_all_of(two, one), "two has all")
+    await two.follow(Upstream())
+
+    async def cut_off() -> bool:
+        return [sender.application_name for sender in (await one.probe()).walsenders] == ["three"]
+
+    await wait_until(cut_off, "two is cut off")
+    await insert(one, 3000)
+    await wait_until(lambda: has_all_of(three, one), "three has all")
+    await lab.guard_of(one).kill_tree()
+    await two.promote(10.0, old_timeline=Timeline(1))
+    await two.checkpoint(30.0)
+    with pytest.raises(Diverged):
+        await three.check_history(at(two))
+    await lab.guard_of(three).kill_tree()
+    with pytest.raises(Diverged):
+        await three.check_history(at(two))
+    assert await three.rewind(at(two))
+    await two.ensure_slots(["three"])
+    await three.start_standby(at(two))
+    await wait_until(lambda: streams(three), "three streams")
+    await wait_until(lambda: has_all_of(three, two), "three has all")
+    assert await count(three) == await count(two) == 0
+
+
 async def test_rewind_that_fails_says_so_and_clone_beside_the_kept_directory_works(lab: Lab) -> None:
     one = await lab.primary()
     two = await lab.standby(one)
