@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from psycopg.rows import TupleRow
@@ -13,13 +13,13 @@ from psycopg.rows import TupleRow
 from hamgr.core.actions import Upstream
 from hamgr.core.server import ServerIdentity, ServerView
 from hamgr.core.units import Lsn, Timeline
-from hamgr.postgres import clone, configuration, control, health, process, programs, source, wal
+from hamgr.postgres import clone, configuration, control, health, history, process, programs, source, wal
 from hamgr.postgres import promote as promotion
 from hamgr.postgres import rewind as rewinding
 from hamgr.postgres import sql as sql_access
 from hamgr.postgres.config import ServerConfig, Value, find_bin_dir
 from hamgr.postgres.disk import Disk
-from hamgr.postgres.errors import Diverged, ServerBroken, ServerError, ServerRefused
+from hamgr.postgres.errors import ServerBroken, ServerError, ServerRefused
 from hamgr.postgres.observer import Observer
 from hamgr.postgres.parent import Parent
 from hamgr.postgres.slot_keeper import SlotKeeper
@@ -32,14 +32,6 @@ RECEIVED = """
 SELECT coalesce((SELECT received_tli FROM pg_stat_get_wal_receiver()), 0),
        coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::text
 """
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryCheck:
-    """The local end of WAL, and the upstream it was compared with."""
-
-    local: wal.Position
-    upstream: source.Source
 
 
 class LocalServer:
@@ -108,7 +100,7 @@ class LocalServer:
         """End of the last valid record on this disk; see `stopped_position`."""
         return (await self.stopped_position(start)).lsn
 
-    async def check_history(self, upstream: Upstream) -> HistoryCheck:
+    async def check_history(self, upstream: Upstream) -> history.HistoryCheck:
         """The local end of WAL is an ancestor of the upstream's position. Raises Diverged if it is not.
 
         Local first, then the upstream: so WAL that arrives meanwhile cannot look like a divergence. Raises
@@ -120,19 +112,7 @@ class LocalServer:
         else:
             local = await self._running_position()
             identifier = (await self.query("SELECT system_identifier::text FROM pg_control_system()"))[0][0]
-        there = await source.ask(self.config, upstream)
-        if there.system_identifier != identifier:
-            raise ServerBroken(
-                f"{upstream.host} is of another cluster ({there.system_identifier}, here {identifier})",
-                hint="one of the data directories belongs elsewhere; reinitialize it",
-            )
-        if wal.has_diverged(local, there.position, there.history):
-            here, them = local, there.position
-            raise Diverged(
-                f"ends at {here.lsn} on timeline {here.timeline}, which is not in the history of {upstream.host} "
-                f"({them.lsn} on timeline {them.timeline})"
-            )
-        return HistoryCheck(local, there)
+        return await history.check(self.config, identifier, local, upstream)
 
     async def _running_position(self) -> wal.Position:
         """Timeline and last complete record of a running replica, replayed or not.
