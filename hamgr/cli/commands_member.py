@@ -104,21 +104,23 @@ def reinit(globals_: Globals, names: tuple[str, ...], force: bool, from_leader: 
 
 
 @click.command()
-@click.argument("cluster_name", required=False)
-@click.argument("target", type=click.Choice(["switchover"]))
+@click.argument("names", nargs=-1, metavar="[CLUSTER] switchover")
 @force_option
 @click.pass_obj
-def flush(globals_: Globals, cluster_name: str | None, target: str, force: bool) -> None:
+def flush(globals_: Globals, names: tuple[str, ...], force: bool) -> None:
     """Cancel a switchover that was scheduled."""
-    site = connect(globals_, cluster_name)
+    if not names or names[-1] != "switchover" or len(names) > 2:
+        raise click.UsageError("say what to cancel: [CLUSTER] switchover (hamgr schedules no restarts)")
+    site = connect(globals_, names[0] if len(names) == 2 else None)
     view = site.read_view()
-    if view.request is None:
+    request = view.request
+    if request is None:
         raise Refused("no switchover is scheduled")
+    if request.scheduled_at is None or request.offer is not None:
+        raise Refused("the switchover is under way already", "look with `hamgr list`")
     if not force:
-        click.confirm(f"Cancel the {target} of cluster {site.scope}?", abort=True)
-    revision = view.request.mod_revision
-    outcome = site.run(lambda store: store.clear_request(revision))
-    require_done(outcome, "the request")
+        click.confirm(f"Cancel the switchover of cluster {site.scope}?", abort=True)
+    require_done(site.run(lambda store: store.clear_request(request.mod_revision)), "the request")
     click.echo("Success: scheduled switchover deleted")
 
 

@@ -26,7 +26,7 @@ def hand_over(world: World, to: str, *, by_key: bool = False) -> Callable[[Any],
         request = {"leader": "p1", "candidate": to}
         if not by_key:
             world.put("failover", request)
-        offer = {"holder": "p1", "term": 6, "timeline": 3, "lsn": "0/5000200", "cause": "switchover"}
+        offer = {"holder": "p1", "term": 6, "timeline": 3, "lsn": 0x5000200, "cause": "switchover"}
         world.put("failover", {**request, "offer": offer})
         world.put_leader(to, 7)
         world.delete("failover")
