@@ -64,14 +64,15 @@ def print_outcome(console: Console, title: str, outcome: Outcome) -> None:
         console.print("  pipeline: hamgr shows no record of it")
     verdict = outcome.verdict
     console.print(
-        f"  write gap {ms(verdict.write_gap_s)} (before the fault {ms(verdict.quiet_gap_s)}), acknowledged writes {verdict.acknowledged}, "
+        f"  write gap {ms(verdict.write_gap_s)} (before the fault {ms(verdict.quiet_gap_s)}), "
+        f"acknowledged writes {verdict.acknowledged}, "
         f"lost {verdict.lost + verdict.lost_pinned}, two primaries {ms(verdict.two_primaries_s)}, "
         f"led by {' then '.join(verdict.leaderships)}",
         highlight=False,
     )
     back = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in verdict.rejoin_s.items() if seconds)
     if back:
-        console.print(f"  back in place: {back}", highlight=False)
+        console.print(f"  back in place: {back} (fault undone after {outcome.undone_s:.2f} s)", highlight=False)
     console.print(f"  verdict: {verdict_words(outcome)}")
 
 

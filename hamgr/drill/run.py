@@ -42,6 +42,8 @@ class Outcome:
     error: str = ""
     moved_needlessly: bool = False
     """The leader changed by a fault that should not change it."""
+    undone_s: float = 0.0
+    """From the fault until it was undone; a member that was killed cannot rejoin before."""
 
     @property
     def is_good(self) -> bool:
@@ -55,6 +57,7 @@ class Outcome:
             "is_good": self.is_good,
             "error": self.error,
             "moved_needlessly": self.moved_needlessly,
+            "undone_s": self.undone_s,
             "verdict": None if self.verdict is None else self.verdict.as_json(),
             "record": None if self.record is None else dict(self.record),
         }
@@ -84,7 +87,7 @@ def _run(cluster: Cluster, fault: Fault, say: Say) -> Outcome:
         say("client warms up")
         client.wait_until_writing(time.monotonic_ns(), _STEADY_S, 30.0)
         with Watch(cluster.members) as watch:
-            fault_ns = _harm(cluster, fault, client, say)
+            fault_ns, undone_ns = _harm(cluster, fault, client, say)
             say("waiting until every member is back in its place")
             final = cluster.wait_until_settled(_SETTLE_TIMEOUT_S)
             client.wait_until_writing(time.monotonic_ns(), _STEADY_S / 2, 30.0)
@@ -103,11 +106,12 @@ def _run(cluster: Cluster, fault: Fault, say: Say) -> Outcome:
     )
     record = _newer_record(final, term_before) if verdict.leader_changes else None
     needless = not fault.moves_leader and verdict.leader_changes > 0
-    return Outcome(fault.name, cluster.plan.ttl_s, verdict, record, moved_needlessly=needless)
+    undone_s = (undone_ns - fault_ns) / 1e9
+    return Outcome(fault.name, cluster.plan.ttl_s, verdict, record, "", needless, undone_s)
 
 
-def _harm(cluster: Cluster, fault: Fault, client: Client, say: Say) -> int:
-    """Arm, wait until writes flow again, undo. Returns when (CLOCK_MONOTONIC ns) it was armed."""
+def _harm(cluster: Cluster, fault: Fault, client: Client, say: Say) -> tuple[int, int]:
+    """Arm, wait until writes flow again, undo. Returns when it was armed and undone (CLOCK_MONOTONIC ns)."""
     say(f"fault: {fault.title}")
     hold_s = fault.hold_time_s(cluster.plan.ttl_s)
     fault_ns = time.monotonic_ns()
@@ -117,8 +121,9 @@ def _harm(cluster: Cluster, fault: Fault, client: Client, say: Say) -> int:
         timeout_s = hold_s + cluster.plan.ttl_s + _FLOW_TIMEOUT_S
         client.wait_until_writing(fault_ns + int(hold_s * 1e9), _STEADY_S, timeout_s)
     finally:
+        undone_ns = time.monotonic_ns()
         undo()
-    return fault_ns
+    return fault_ns, undone_ns
 
 
 def newest_term(member: Member) -> int:
