@@ -242,12 +242,14 @@ def remove_cluster(data_dir: Path) -> None:
     rewind_marker(data_dir).unlink(missing_ok=True)
 
 
-def keep_aside(data_dir: Path, stamp: str, keep: int = 1) -> Path:
+def keep_aside(data_dir: Path, stamp: str, keep: int = 1) -> Path | None:
     """The cluster stands in `<data_dir>.diverged-<stamp>`, of such directories only the newest `keep` are left.
 
     Where the directory cannot be renamed (a mount point), it moves to a directory of that kind inside it.
-    Returns its new place. Blocking; the server must not run.
+    Returns its new place, None if there is no cluster. Blocking; the server must not run.
     """
+    if (data_dir / UNFINISHED).exists() or not (data_dir / "PG_VERSION").exists():
+        return None
     marker = rewind_marker(data_dir)
     # Renaming a symbolic link would leave the cluster where it is.
     data_dir = Path(os.path.realpath(data_dir))

@@ -26,6 +26,9 @@ from hamgr.postgres.slot_keeper import SlotKeeper
 from hamgr.postgres.versions import Version, version
 
 START_S = 300.0
+STANDBY_START_S = 10.0
+"""A standby that lacks WAL is not consistent and accepts nothing until it gets it, maybe from another upstream: whoever
+waits for it must be free to point it there."""
 PROBE_S = 2.0
 
 RECEIVED = """
@@ -165,11 +168,14 @@ class LocalServer:
         self,
         upstream: Upstream,
         *,
-        timeout_s: float = START_S,
+        timeout_s: float = STANDBY_START_S,
         spawned: Callable[[ServerIdentity], None] | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> ServerIdentity:
-        """The server runs in recovery, accepts reading connections and streams from `upstream` if it names a host."""
+        """The server runs in recovery, accepts reading connections and streams from `upstream` if it names a host.
+
+        Raises ServerUnavailable if it does not accept connections in time; it goes on starting.
+        """
         found = await control.read_control(self.bin_dir, self.config.data_dir)
         await self.disk.run(lambda: configuration.write_upstream(self.config, upstream), "write the upstream")
         await self._write_start_files(standby=True, floors=found.floors)
@@ -295,8 +301,11 @@ class LocalServer:
         await self.disk.run(lambda: configuration.write_passfile(self.config), "write the passfile")
         return await rewinding.rewind(self.config, self._version, self.bin_dir, self.disk, upstream)
 
-    async def keep_aside(self, keep: int = 1) -> Path:
-        """The data directory is empty; what was in it stands beside it (or inside, if it is a mount point)."""
+    async def keep_aside(self, keep: int = 1) -> Path | None:
+        """The data directory is empty; what was in it stands beside it (or inside, if it is a mount point).
+
+        None if there was no cluster in it: an empty one must not push out what was kept before.
+        """
         await self._refuse_while_running()
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         data_dir = self.config.data_dir
@@ -385,4 +394,6 @@ async def open_server(config: ServerConfig, parent: Parent, disk: Disk | None = 
     bin_dir = config.bin_dir
     if bin_dir is None:
         bin_dir = await own.run(lambda: find_bin_dir(config.data_dir), "find the server's programs")
+    # Pinned: a change of unix_socket_directories must not part us from the server that runs with the old one.
+    config = replace(config, socket_dir=config.sockets)
     return LocalServer(config, parent, bin_dir, version(await control.program_major(bin_dir)), own)

@@ -160,6 +160,8 @@ def test_only_the_newest_directories_are_kept_aside(pg_tmp: Path) -> None:
     for stamp in ("1", "2", "3"):
         _tree(directory)
         place = clone.keep_aside(directory, stamp, keep=2)
+        assert place is not None
+        assert clone.keep_aside(directory, "9", keep=1) is None
         assert control.inspect(place, 15).state is DataDir.VALID
         assert control.inspect(directory, 15).state is DataDir.EMPTY
         directory.rmdir()
@@ -170,6 +172,7 @@ def test_directory_behind_a_link_stays_behind_the_link(pg_tmp: Path) -> None:
     _tree(pg_tmp / "real")
     (pg_tmp / "link").symlink_to(pg_tmp / "real")
     place = clone.keep_aside(pg_tmp / "link", "1")
+    assert place is not None
     assert (place / "PG_VERSION").exists()
     assert (pg_tmp / "link").is_symlink()
     assert control.inspect(pg_tmp / "link", 15).state is DataDir.EMPTY
@@ -183,6 +186,7 @@ def test_directory_that_cannot_be_renamed_is_kept_inside(pg_tmp: Path) -> None:
         place = clone.keep_aside(directory, "1")
     finally:
         pg_tmp.chmod(0o700)
+    assert place is not None
     assert place.parent == directory
     assert control.inspect(directory, 15).state is DataDir.EMPTY
 

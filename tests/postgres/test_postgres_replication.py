@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC220, ASYNC221, ASYNC240 -- a test has the loop to itself
 """Two and three servers: clone, follow, promote, divergence, rewind, what the disks hold."""
 
 from __future__ import annotations
@@ -272,6 +273,7 @@ async def test_rewind_that_fails_says_so_and_clone_beside_the_kept_directory_wor
         await one.rewind(at(two))
     assert "pg_rewind" in str(caught.value)
     aside = await one.keep_aside()
+    assert aside is not None
     assert (aside / "PG_VERSION").exists()
     await two.ensure_slots(["one"])
     await one.clone(at(two))
@@ -285,6 +287,21 @@ async def test_rewind_from_an_unreachable_source_changes_nothing(lab: Lab) -> No
     with pytest.raises(ServerUnavailable):
         await one.rewind(Upstream("gone", "127.0.0.1", 1))
     assert (await one.probe()).data_dir is DataDir.VALID
+
+
+async def test_standby_that_lacks_wal_starts_in_the_background_and_can_be_pointed_elsewhere(lab: Lab) -> None:
+    one = await lab.primary()
+    two = await lab.server("two")
+    await one.ensure_slots(["two"])
+    await two.clone(at(one))
+    # The WAL that the copy needs to be consistent is only on the primary.
+    for segment in (two.config.data_dir / "pg_wal").glob("0000*"):
+        segment.unlink()
+    with pytest.raises(ServerUnavailable):
+        await two.start_standby(Upstream("gone", "127.0.0.1", 1), timeout_s=0.5)
+    assert (await two.probe()).phase is Phase.STARTING
+    await two.follow(at(one))
+    await wait_until(lambda: streams(two), "two streams")
 
 
 async def test_replica_keeps_slots_at_the_primarys_positions(lab: Lab) -> None:
