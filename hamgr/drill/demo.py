@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,6 +105,7 @@ def stop_script(pids: list[int], directory: Path) -> str:
     A pid is signalled only if it still is the subreaper that it was: pids are used again.
     """
     numbers = " ".join(map(str, pids))
+    room = shlex.quote(str(directory))
     return f"""#!/bin/sh
 # Ends the kept demonstration and removes its files.
 is_host() {{ tr '\\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -q subreaper; }}
@@ -113,5 +115,6 @@ done
 for pid in {numbers}; do
     while is_host "$pid"; do sleep 0.1; done
 done
-rm -rf '{directory}'
+rm -rf {room}/cluster-1 {room}/stop
+rmdir {room}
 """

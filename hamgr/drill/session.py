@@ -50,12 +50,8 @@ def open_session(directory: Path | None) -> Iterator[Session]:
     missing = missing_programs()
     if missing:
         raise DrillError(f"missing: {', '.join(missing)}; on Debian and Ubuntu: apt install {' '.join(missing)}")
-    keep_files = directory is not None
-    room = directory or Path(tempfile.mkdtemp(prefix="hamgr-drill-"))
-    room.mkdir(parents=True, exist_ok=True)
-    # The servers' account must pass through it; what is secret below has modes of its own.
-    room.chmod(0o755)
-    session = Session(room.resolve(), keep_files)
+    room = _empty_directory(directory)
+    session = Session(room.resolve(), keep_files=directory is not None)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield session
@@ -64,6 +60,24 @@ def open_session(directory: Path | None) -> Iterator[Session]:
         signal.signal(signal.SIGTERM, before)
         if not session.keep_files:
             shutil.rmtree(room, ignore_errors=True)
+
+
+def _empty_directory(wanted: Path | None) -> Path:
+    """The wanted directory, which must be empty or not there yet, or a temporary one.
+
+    A new one lets the servers' account pass through it; what is secret below has modes of its own.
+    """
+    if wanted is not None and wanted.is_dir():
+        if any(wanted.iterdir()):
+            raise DrillError(f"{wanted} is not empty")
+        return wanted
+    if wanted is None:
+        room = Path(tempfile.mkdtemp(prefix="hamgr-drill-"))
+    else:
+        room = wanted
+        room.mkdir(parents=True)
+    room.chmod(0o755)
+    return room
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

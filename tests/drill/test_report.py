@@ -12,10 +12,12 @@ from rich.console import Console
 
 from hamgr.drill.commands import chosen_faults, exit_code, random_faults
 from hamgr.drill.demo import stop_script
+from hamgr.drill.errors import DrillError
 from hamgr.drill.faults import FAULTS
 from hamgr.drill.hosts import loopback_hosts
 from hamgr.drill.report import pipeline_lines, print_outcome, print_summary
 from hamgr.drill.run import Outcome
+from hamgr.drill.session import open_session
 from hamgr.drill.verdict import TwoPrimaries, Verdict
 
 RECORD = {
@@ -117,14 +119,23 @@ def test_random_choice_is_reproducible_from_its_seed() -> None:
 def test_stop_script_ends_hosts_but_spares_a_pid_that_is_somebody_elses_by_now(room: Path) -> None:
     kept = loopback_hosts(["kept"], room / "hosts", None)["kept"]
     other = subprocess.Popen(["sleep", "1000"])
+    (room / "cluster-1").mkdir()
+    (room / "of-somebody-else").touch()
     script = room / "stop"
     script.write_text(stop_script([kept.pid, other.pid], room))
     try:
         kept.keep()
-        subprocess.run(["sh", str(script)], check=True, timeout=30)
+        subprocess.run(["sh", str(script)], check=False, timeout=30)
         assert other.poll() is None
     finally:
         other.kill()
         other.wait()
     kept.close()
-    assert not room.exists()
+    assert {path.name for path in room.iterdir()} == {"hosts", "of-somebody-else"}
+
+
+def test_directory_that_holds_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
+    with pytest.raises(DrillError, match="not empty"), open_session(tmp_path):
+        pass
+    assert (tmp_path / "precious").exists()
