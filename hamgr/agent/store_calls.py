@@ -15,7 +15,7 @@ from hamgr.core.actions import Outcome, Result
 from hamgr.core.cluster import Ballot, Request
 from hamgr.core.facts import ClusterSeen, LeaseGranted
 from hamgr.core.pipeline import record_as_json
-from hamgr.core.units import Lsn, after
+from hamgr.core.units import after
 from hamgr.dcs.store import TxnOutcome
 from hamgr.dcs.transactions import LeaderClaim
 
@@ -97,12 +97,12 @@ async def withdraw_offer(world: World, action: actions.WithdrawOffer) -> Outcome
 async def cast_ballot(world: World, action: actions.CastBallot) -> Outcome:
     """Vote with a fresh measurement; with an offer, wait a moment for the WAL that is still on its way."""
     give_up_at = after(now(), RECEIVE_PATIENCE_S)
-    timeline, received = await world.server.received()
-    while received < action.at_least and now() < give_up_at:
+    received = await world.server.received()
+    while received.streaming and received.lsn < action.at_least and now() < give_up_at:
         await asyncio.sleep(RECEIVE_POLL_S)
-        timeline, received = await world.server.received()
+        received = await world.server.received()
     priority = world.state().me.tags.failover_priority
-    ballot = Ballot(world.me, action.term, timeline, Lsn(received), priority)
+    ballot = Ballot(world.me, action.term, received.timeline, received.lsn, priority)
     return Outcome(Result.DONE, value=await world.store.put_ballot(ballot, world.lease_id))
 
 

@@ -133,6 +133,11 @@ class Observer:
             phase=phase, data_dir=DataDir.VALID, identity=identity, in_recovery=in_recovery, problem=problem
         )
 
+    @property
+    def timeline(self) -> Timeline:
+        """The timeline that the running server was on when last seen; 0: not known yet."""
+        return self._timeline
+
     async def _timeline_of(self, answer: Answer) -> Timeline:
         """A replica without WAL receiver: what it last received on, or what the server itself says."""
         if not answer.timeline_is_fresh and not self._timeline:

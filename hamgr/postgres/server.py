@@ -32,9 +32,19 @@ waits for it must be free to point it there."""
 PROBE_S = 2.0
 
 RECEIVED = """
-SELECT coalesce((SELECT received_tli FROM pg_stat_get_wal_receiver()), 0),
+SELECT coalesce(w.received_tli, 0), coalesce(w.status = 'streaming', false),
        coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::text
+  FROM pg_stat_get_wal_receiver() w
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What a replica has received and flushed, or replayed. `streaming` False: no more comes for now."""
+
+    timeline: Timeline
+    lsn: Lsn
+    streaming: bool
 
 
 class LocalServer:
@@ -70,13 +80,13 @@ class LocalServer:
         if self.identity is not None:
             await process.wait_until_exit(self.identity)
 
-    async def received(self) -> tuple[Timeline, Lsn]:
-        """Fresh: the timeline and the end of what this replica has received and flushed, or replayed."""
-        timeline, lsn = (await self._sql.query(RECEIVED, timeout_s=PROBE_S))[0]
-        if not timeline:
-            position = await source.identify_local(self.config)
-            return position.timeline, max(position.lsn, Lsn.parse(lsn))
-        return Timeline(timeline), Lsn.parse(lsn)
+    async def received(self) -> Received:
+        """Fresh. Without a WAL receiver the timeline is that of the last probe: only receiving can move it."""
+        timeline, streaming, lsn = (await self._sql.query(RECEIVED, timeout_s=PROBE_S))[0]
+        known = Timeline(timeline) or self._observer.timeline
+        if not known:
+            known = (await source.identify_local(self.config)).timeline
+        return Received(known, Lsn.parse(lsn), streaming)
 
     async def query(
         self, statement: str, parameters: Sequence[object] = (), *, timeout_s: float = sql_access.STATEMENT_S
@@ -123,7 +133,7 @@ class LocalServer:
         What it received can end inside a record, which looks like a divergence from a member that was promoted
         where the last complete record ends.
         """
-        timeline, _ = await self.received()
+        timeline = (await self.received()).timeline
         replayed = (await self.query("SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')::text"))[0][0]
         return await self._position(wal.Base(timeline, Lsn.parse(replayed), False), Lsn(0))
 

@@ -119,7 +119,8 @@ async def test_clean_stop_leaves_the_replica_with_all_that_the_primarys_disk_hol
     two = await lab.standby(one)
     await insert(one, 1000)
     await one.stop(10.0)
-    timeline, received = await two.received()
+    found = await two.received()
+    timeline, received = found.timeline, found.lsn
     assert (timeline, received) == (1, await one.shutdown_lsn())
 
 
@@ -130,7 +131,7 @@ async def test_replica_that_received_all_holds_every_record_of_the_killed_primar
     await wait_until(lambda: has_all_of(two, one), "two has all")
     known = (await one.probe()).written_lsn
     await lab.guard_of(one).kill_tree()
-    _, received = await two.received()
+    received = (await two.received()).lsn
     end = await one.wal_end(known)
     assert received >= end == await one.wal_end() > known - 8192
     assert (await one.probe()).phase is Phase.CRASHED
@@ -348,7 +349,7 @@ async def test_timeline_of_a_replica_that_lost_its_primary_is_known_to_a_new_age
     await wait_until(receiver_is_gone, "the WAL receiver is gone")
     later = await lab.again(three)
     assert (await later.probe()).timeline == 2
-    assert (await later.received())[0] == 2
+    assert (await later.received()).timeline == 2
 
 
 async def test_server_of_another_cluster_is_not_taken_for_an_upstream(lab: Lab) -> None:
