@@ -1,4 +1,4 @@
-# ruff: noqa: ASYNC220, ASYNC221, ASYNC240 -- a test has the loop to itself
+# ruff: noqa: ASYNC220, ASYNC221 -- a test has the loop to itself
 """Real servers for the tests of hamgr.postgres, run as an unprivileged user where the tests run as root."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# ruff: noqa: ASYNC220, ASYNC221, ASYNC240 -- a test has the loop to itself
+# ruff: noqa: ASYNC240 -- a test has the loop to itself
 """One server: made, started, seen, configured, stopped, crashed, adopted."""
 
 from __future__ import annotations

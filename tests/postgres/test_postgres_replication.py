@@ -1,4 +1,4 @@
-# ruff: noqa: ASYNC220, ASYNC221, ASYNC240 -- a test has the loop to itself
+# ruff: noqa: ASYNC221 -- a test has the loop to itself
 """Two and three servers: clone, follow, promote, divergence, rewind, what the disks hold."""
 
 from __future__ import annotations
