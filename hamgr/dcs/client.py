@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from hamgr.dcs import stream, wire
-from hamgr.dcs.connection import Connections
+from hamgr.dcs.connection import Connections, Kind
 from hamgr.dcs.endpoints import EtcdConfig
 from hamgr.dcs.errors import StoreRefused
 from hamgr.dcs.messages import answer_of, txn_request
@@ -38,22 +38,23 @@ class EtcdClient:
         """Carry out a transaction; linearizable, also where it only reads.
 
         `resend`: carrying it out twice does no harm. Raises StoreUnavailable (nothing was changed),
-        OutcomeUnknown (only if it changes something and not `resend`), LeaseExpired, StoreRefused.
+        OutcomeUnknown (only if it changes something), LeaseExpired, StoreRefused.
         """
-        request = txn_request(txn)
-        return answer_of(await self.connections.call(wire.TXN, request, txn.is_read or resend, budget_s))
+        kind = Kind.READ if txn.is_read else Kind.REPEATABLE if resend else Kind.ONCE
+        return answer_of(await self.connections.call(wire.TXN, txn_request(txn), kind, budget_s))
 
     async def grant_lease(self, ttl_s: float, budget_s: float | None = None) -> Grant:
         """A new lease of at least `ttl_s`, rounded up to seconds. A lost answer leaves one that nobody renews."""
         request = wire.LeaseGrantRequest(TTL=math.ceil(ttl_s))
-        answer = await self.connections.call(wire.LEASE_GRANT, request, True, budget_s)
+        answer = await self.connections.call(wire.LEASE_GRANT, request, Kind.READ, budget_s)
         if answer.error:
             raise StoreRefused(f"etcd: {answer.error}")
         return Grant(answer.ID, float(answer.TTL))
 
     async def revoke_lease(self, lease_id: int, budget_s: float | None = None) -> None:
-        """End the lease and delete its keys. Raises LeaseExpired when it does not exist."""
-        await self.connections.call(wire.LEASE_REVOKE, wire.LeaseRevokeRequest(ID=lease_id), True, budget_s)
+        """End the lease and delete its keys. Raises LeaseExpired when it does not exist (any more)."""
+        request = wire.LeaseRevokeRequest(ID=lease_id)
+        await self.connections.call(wire.LEASE_REVOKE, request, Kind.REPEATABLE, budget_s)
 
     def watch_prefix(
         self, prefix: str, after_revision: int, idle_s: float

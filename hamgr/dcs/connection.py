@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from enum import Enum
 from typing import Any
 
 import grpc
@@ -13,6 +14,17 @@ from hamgr.dcs.endpoints import CHANNEL_OPTIONS, REQUIRE_LEADER, Attempts, EtcdC
 from hamgr.dcs.errors import OutcomeUnknown, StoreUnavailable, TokenRejected, Unanswered, error_of
 
 _State = grpc.ChannelConnectivity
+
+
+class Kind(Enum):
+    """What may be done about a try that was not answered."""
+
+    READ = "read"
+    """Changes nothing that matters: try again; in the end it is unavailable."""
+    REPEATABLE = "repeatable"
+    """Sending it twice does no harm: try again; in the end its outcome is unknown."""
+    ONCE = "once"
+    """Must not be sent twice: its outcome is unknown at once."""
 
 
 class Connections:
@@ -78,16 +90,13 @@ class Connections:
             bound = self._methods[host, method.path] = method.bind(self.channel(host))
         return bound
 
-    async def call(self, method: wire.Method, request: Any, resend: bool, budget_s: float | None) -> Any:
-        """The answer. `resend`: sending it twice does no harm.
-
-        Raises StoreUnavailable, OutcomeUnknown (only if not `resend`), LeaseExpired, StoreRefused.
-        """
+    async def call(self, method: wire.Method, request: Any, kind: Kind, budget_s: float | None) -> Any:
+        """The answer. Raises StoreUnavailable, OutcomeUnknown (not for reads), LeaseExpired, StoreRefused."""
         attempts = Attempts(budget_s or self.config.timeout_s, len(self.config.hosts))
-        fresh_token = False
+        fresh_token = sent = False
         while True:
             host = self.rotation.preferred
-            try_s = attempts.try_s() if resend else attempts.change_s()
+            try_s = attempts.once_s() if kind is Kind.ONCE else attempts.try_s()
             try:
                 return await self._once(host, method, request, attempts.try_s(), try_s)
             except TokenRejected:
@@ -97,7 +106,11 @@ class Connections:
                 fresh_token = True
             except Unanswered as failure:
                 self.rotation.pass_over(host)
-                await _wait_or_give_up(attempts, failure, resend)
+                sent = sent or (failure.sent and kind is not Kind.READ)
+                pause_s = attempts.pause_after_failure_s()
+                if pause_s is None or (sent and kind is Kind.ONCE):
+                    raise (OutcomeUnknown if sent else StoreUnavailable)(str(failure)) from failure
+                await asyncio.sleep(pause_s)
 
     async def _once(self, host: str, method: wire.Method, request: Any, connect_s: float, try_s: float) -> Any:
         self.tries += 1
@@ -126,12 +139,3 @@ class Connections:
             raise Unanswered(f"etcd at {host}: no connection within {timeout_s:.2f} s", sent=False) from None
         if state is not _State.READY:
             raise Unanswered(f"etcd at {host}: cannot connect", sent=False)
-
-
-async def _wait_or_give_up(attempts: Attempts, failure: Unanswered, resend: bool) -> None:
-    if failure.sent and not resend:
-        raise OutcomeUnknown(str(failure)) from failure
-    pause_s = attempts.pause_after_failure_s()
-    if pause_s is None:
-        raise StoreUnavailable(str(failure)) from failure
-    await asyncio.sleep(pause_s)

@@ -15,6 +15,10 @@ from hamgr.dcs.errors import StoreRefused
 FIRST_TRY_S = 0.35
 """Patience with one endpoint in the first round: a frozen etcd member costs this much, once."""
 
+PATIENCE_GROWTH = 1.5
+"""Per round. Not more: a request that a follower has forwarded to a frozen leader is never answered, even after
+the next election (etcd 3.4), so the try that is under way when a new leader is found is lost time."""
+
 PAUSE_MIN_S = 0.05
 PAUSE_MAX_S = 1.0
 
@@ -103,14 +107,12 @@ class Attempts:
         return max(0.0, self._ends - self._clock())
 
     def try_s(self) -> float:
-        """Longest time for the next try. Doubles with each round, so that slowness everywhere is waited out."""
-        if self._endpoints == 1:
-            return self.left_s
-        return min(self.left_s, FIRST_TRY_S * 2.0 ** min(self._failed // self._endpoints, 10))
+        """Longest time for the next try. Grows with each round, so that slowness everywhere is waited out."""
+        return min(self.left_s, FIRST_TRY_S * PATIENCE_GROWTH ** min(self._failed // self._endpoints, 10))
 
-    def change_s(self) -> float:
-        """The same for a change that must not be sent twice: half of what is left, so that it can be settled."""
-        return max(min(self.left_s, FIRST_TRY_S), self.left_s / 2)
+    def once_s(self) -> float:
+        """The same for a change that must not be sent twice: all that is left."""
+        return self.left_s
 
     def pause_after_failure_s(self) -> float | None:
         """Seconds to wait before the next try: 0 while another endpoint is untried; None: the budget is spent."""

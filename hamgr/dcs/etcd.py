@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
@@ -12,8 +11,8 @@ from hamgr.core.actions import Result
 from hamgr.core.cluster import Ballot, ClusterView, HistoryLine, LeaderKey, Member, Request, Status, SyncState
 from hamgr.core.units import Instant, Term
 from hamgr.dcs import codec, transactions
-from hamgr.dcs.endpoints import PAUSE_MIN_S, EtcdConfig
-from hamgr.dcs.errors import LeaseExpired, OutcomeUnknown, StoreUnavailable
+from hamgr.dcs.endpoints import EtcdConfig
+from hamgr.dcs.errors import LeaseExpired, OutcomeUnknown
 from hamgr.dcs.keys import ScopeKeys
 from hamgr.dcs.ops import Answer, Changes, Delete, Entry, Gap, Grant, Interrupted, Put, Range, Removed, Txn, prefix_end
 from hamgr.dcs.store import LeaseGrant, TxnOutcome, ViewChange
@@ -212,26 +211,14 @@ class EtcdStore:
     # -- settling ------------------------------------------------------------------------------------------------
 
     async def _settled(self, change: Change) -> TxnOutcome:
-        """Carry out the change; an outcome that is unknown is settled by sending it again, while time lasts."""
-        ends = time.monotonic() + self._client.config.timeout_s
-        lost = ""
-        while True:
-            left_s = ends - time.monotonic()
-            if lost and left_s <= 0:
-                return TxnOutcome(Result.UNKNOWN, text=lost)
-            try:
-                answer = await self._client.txn(change.txn, budget_s=left_s)
-            except OutcomeUnknown as failure:
-                lost = str(failure)
-                await asyncio.sleep(PAUSE_MIN_S)
-            except StoreUnavailable as failure:
-                if not lost:
-                    raise
-                return TxnOutcome(Result.UNKNOWN, text=f"{lost}; then {failure}")
-            except LeaseExpired as failure:
-                return TxnOutcome(Result.REFUSED, text=str(failure))
-            else:
-                return _outcome(change, answer)
+        """Carry out the change; while time lasts, an answer that was lost is settled by sending it again."""
+        try:
+            answer = await self._client.txn(change.txn, resend=True)
+        except OutcomeUnknown as failure:
+            return TxnOutcome(Result.UNKNOWN, text=str(failure))
+        except LeaseExpired as failure:
+            return TxnOutcome(Result.REFUSED, text=str(failure))
+        return _outcome(change, answer)
 
 
 async def _gap(text: str) -> AsyncIterator[ViewChange]:

@@ -170,4 +170,4 @@ def test_attempts_try_every_endpoint_before_they_pause_and_grow_more_patient() -
     pauses = [attempts.pause_after_failure_s() for _ in range(6)]
     assert [bool(pause) for pause in pauses] == [False, False, True, False, False, True]
     assert pauses[5] > pauses[2]  # type: ignore[operator]
-    assert attempts.try_s() == 4 * first_s
+    assert attempts.try_s() > 2 * first_s

@@ -112,6 +112,8 @@ async def test_a_claim_that_cannot_be_settled_is_unknown(store: EtcdStore, proxi
 async def test_a_change_that_was_never_sent_is_unavailable_not_unknown(proxied: EtcdStore, proxy: Proxy) -> None:
     await proxy.stop()
     with pytest.raises(StoreUnavailable):
+        await proxied.read()  # now the client knows that its connection is gone
+    with pytest.raises(StoreUnavailable):
         await proxied.put_config({}, 0)
 
 
