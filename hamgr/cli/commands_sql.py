@@ -14,7 +14,7 @@ import psycopg
 from hamgr.cli.connect import connect
 from hamgr.cli.context import Globals
 from hamgr.cli.errors import Refused, Unavailable
-from hamgr.cli.output import FORMATS, Column, Table, render
+from hamgr.cli.output import FORMATS, Column, Table, render, render_value
 from hamgr.cli.targets import ROLES, pick_members
 from hamgr.core.cluster import ClusterView, Member
 
@@ -69,7 +69,9 @@ def query(
     while True:
         host, port = _address(_choose(site.read_view(), role, member))
         login = {"host": host, "port": port, "user": username, "dbname": dbname, "password": password}
-        click.echo(render(_run(sql, {key: value for key, value in login.items() if value is not None}), fmt))
+        table = _run(sql, {key: value for key, value in login.items() if value is not None})
+        # Unlike in other tables, a null is a value here, and programs are to see it.
+        click.echo(render_value(list(table.rows), fmt) if fmt in ("json", "yaml") else render(table, fmt))
         if not is_watching and watch_s is None:
             return
         time.sleep(watch_s or 2.0)
@@ -113,5 +115,10 @@ def _run(sql: str, login: dict[str, Any]) -> Table:
         if cursor.description is None:
             return Table((Column("status"),), [{"status": cursor.statusmessage or ""}])
         names = [column.name for column in cursor.description]
-        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        rows = [dict(zip(names, map(_plain, row), strict=True)) for row in cursor.fetchall()]
         return Table([Column(name) for name in names], rows)
+
+
+def _plain(value: Any) -> Any:
+    """What json and yaml can hold; dates, numerics and the like as PostgreSQL's text would read."""
+    return value if isinstance(value, str | int | float | None) else str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -142,7 +143,8 @@ def _footer(view: ClusterView) -> tuple[str, ...]:
         lines.append(" Maintenance mode: on")
     if view.request and view.request.scheduled_at is not None:
         to = f" to {view.request.candidate}" if view.request.candidate else ""
-        lines.append(f" Switchover scheduled from {view.request.leader}{to}")
+        at = datetime.fromtimestamp(view.request.scheduled_at, UTC).isoformat(timespec="seconds")
+        lines.append(f" Switchover scheduled at {at}, from {view.request.leader}{to}")
     lines += [f" Key not understood: {problem}" for problem in view.problems]
     return tuple(lines)
 

@@ -76,16 +76,19 @@ def call(
     if not member.api_url:
         raise Unreachable(f"{member.name} announces no REST address", was_sent=False)
     try:
-        answer = requests.request(
-            method,
-            base_url(member) + path,
-            json=body,
-            timeout=timeout_s,
-            auth=(access.username, access.password) if access.username else None,
-            verify=access.verify,
-            cert=access.cert,
-            allow_redirects=False,
-        )
+        with requests.Session() as session:
+            # A proxy or .netrc of the caller's environment must not come between us and a member.
+            session.trust_env = False
+            answer = session.request(
+                method,
+                base_url(member) + path,
+                json=body,
+                timeout=timeout_s,
+                auth=(access.username, access.password) if access.username else None,
+                verify=access.verify,
+                cert=access.cert,
+                allow_redirects=False,
+            )
     except (requests.exceptions.ConnectTimeout, requests.exceptions.SSLError) as problem:
         raise Unreachable(_words(member, problem), was_sent=False) from problem
     except requests.exceptions.ConnectionError as problem:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shutil
+import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cli_world import SYSTEM, World, free_port, status, wait_until_healthy
+
+PG_BIN = "/usr/lib/postgresql/15/bin"
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +74,43 @@ def world(empty: World) -> World:
     )
     empty.add_member("p3", 5434, with_rest=False, xlog_location=0x5000080)
     return empty
+
+
+def unprivileged() -> str | None:
+    """The user to run a server as; None where we are not root and may run it ourselves."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+@pytest.fixture(scope="session")
+def server_port() -> Iterator[int]:
+    """The port of a real PostgreSQL of our own, user postgres, no password."""
+    user, port = unprivileged(), free_port()
+    root = Path(tempfile.mkdtemp(prefix="hamgr-cli-"))
+    if user is not None:
+        shutil.chown(root, user)
+    folder = str(root / "data")
+    initdb = [f"{PG_BIN}/initdb", "-D", folder, "-U", "postgres", "-A", "trust", "--no-sync"]
+    subprocess.run(initdb, user=user, cwd=root, check=True, stdout=subprocess.DEVNULL)
+    options = ["-p", str(port), "-h", "127.0.0.1", "-c", f"unix_socket_directories={root}", "-c", "fsync=off"]
+    server = subprocess.Popen(
+        [f"{PG_BIN}/postgres", "-D", folder, *options], user=user, cwd=root, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_until_ready(port)
+        yield port
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(20)
+        shutil.rmtree(root)
+
+
+def wait_until_ready(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        check = [f"{PG_BIN}/pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+        if subprocess.run(check, check=False).returncode == 0:
+            return
+    raise AssertionError("PostgreSQL did not become ready")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 
+import pytest
 import yaml
 from cli_world import World, record, status
 
@@ -79,6 +81,11 @@ def test_list_says_that_the_cluster_is_paused_and_without_leader(world: World) -
     world.put("config", {"pause": True})
     output = world.run("list").output
     assert " No leader\n Maintenance mode: on\n" in output
+
+
+def test_list_says_when_a_switchover_is_due(world: World) -> None:
+    world.put("failover", {"leader": "p1", "candidate": "p2", "scheduled_at": "2099-01-01T03:00:00+01:00"})
+    assert " Switchover scheduled at 2099-01-01T02:00:00+00:00, from p1 to p2\n" in world.run("list").output
 
 
 def test_list_of_two_clusters_is_one_json_list(world: World) -> None:
@@ -165,3 +172,16 @@ def test_wrong_key_of_the_file_is_named_and_ends_in_status_4(world: World) -> No
 def test_a_members_whole_file_will_do_whatever_is_wrong_elsewhere_in_it(world: World) -> None:
     world.write_config(name="p1", postgresql={"listen": "nonsense"}, bootstrap={"dcs": {"ttl": "x"}})
     assert world.run("list").exit_code == 0
+
+
+def test_proxy_of_the_environment_does_not_come_between(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert "Note" not in json.loads(world.run("list", "-f", "json").output)[1]
+
+
+def test_idle_member_that_never_answers_does_not_hold_the_table_up(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/patroni"
+        world.put("members/p3", {"conn_url": "postgres://127.0.0.1:5434/postgres", "api_url": url, "state": "running"})
+        rows = json.loads(world.run("list", "-f", "json").output)
+    assert rows[2]["Note"] == "REST does not answer"
