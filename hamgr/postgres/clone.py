@@ -30,6 +30,8 @@ from hamgr.postgres.sql import Sql, connect
 INITDB_S = 120.0
 BASEBACKUP_S = 7 * 24 * 3600.0
 REMOVE_S = 3600.0
+DISCARD_TRIES = 5
+DISCARD_PAUSE_S = 0.1
 STALL_S = 120.0
 """A base backup that moves no byte for this long has lost its source."""
 
@@ -172,7 +174,15 @@ async def _finish(config: ServerConfig, disk: Disk, ended: Ended, program: str) 
 
 
 async def _discard(config: ServerConfig, disk: Disk) -> None:
-    await disk.run(lambda: remove_unfinished(config.data_dir), "remove the unfinished copy", REMOVE_S)
+    """What was copied is gone. A killed helper of pg_basebackup may write a last file while its directory goes."""
+    for left in reversed(range(DISCARD_TRIES)):
+        try:
+            await disk.run(lambda: remove_unfinished(config.data_dir), "remove the unfinished copy", REMOVE_S)
+            return
+        except ServerBroken:
+            if not left:
+                raise
+            await asyncio.sleep(DISCARD_PAUSE_S)
 
 
 def _failure(program: str, ended: Ended) -> ServerBroken | ServerUnavailable:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -93,6 +94,8 @@ async def test_directory_of_another_user_is_unusable_and_says_what_to_do(lab: La
         server.config.data_dir.mkdir()
         (server.config.data_dir / "PG_VERSION").write_text("15\n")
     view = await server.probe()
+    with as_root():
+        shutil.rmtree(server.config.data_dir)
     assert view.data_dir is DataDir.UNUSABLE
     assert "chown" in view.problem
 
