@@ -86,9 +86,8 @@ def see_cluster(state: State, view: ClusterView) -> State:
     """The newest view, and what follows from it for the lease's term, an election and a finished hand-over."""
     if state.cluster is not None and view.revision < state.cluster.revision:
         return state
-    former = state.cluster.leader.name if state.cluster is not None and state.cluster.leader is not None else ""
     seen = replace(state, cluster=view, store_error="", store_failed_at=None)
-    return _with_vacancy(_with_term(seen, view), view, former)
+    return _with_vacancy(_with_term(seen, view), view, state.cluster)
 
 
 def _with_term(state: State, view: ClusterView) -> State:
@@ -102,7 +101,7 @@ def _with_term(state: State, view: ClusterView) -> State:
     return replace(state, lease=replace(lease, term=term))
 
 
-def _with_vacancy(state: State, view: ClusterView, former: str) -> State:
+def _with_vacancy(state: State, view: ClusterView, before: ClusterView | None) -> State:
     if not view.system_identifier:
         return replace(state, vacancy=None)
     offer = Scene(state, view.seen_at).offer
@@ -112,7 +111,9 @@ def _with_vacancy(state: State, view: ClusterView, former: str) -> State:
     term = Term(view.term + 1)
     if state.vacancy is not None and state.vacancy.term == term:
         return state
-    vacancy = Vacancy(term, view.seen_at, cold=not state.server.is_replica)
+    former = before.leader.name if before is not None and before.leader is not None else ""
+    open_after = before.revision if before is not None else 0
+    vacancy = Vacancy(term, view.seen_at, cold=not state.server.is_replica, open_after=open_after)
     return replace(state, vacancy=vacancy, passage=_passage(state, view, vacancy, former))
 
 

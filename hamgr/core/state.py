@@ -92,6 +92,8 @@ class Vacancy:
     cold: bool
     """This server did not run as a replica when the vacancy was first seen."""
     voted_at: Instant | None = None
+    open_after: int = 0
+    """Revision of the last view before it: a ballot as old as that was cast for something else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,11 @@ def campaign(scene: Scene) -> Verdict | None:
     if refusal is not None:
         return Verdict(refusal)
     mine = scene.view.ballot(scene.me)
-    if mine is None or mine.term != vacancy.term or _should_vote_again(scene, mine):
+    if mine is None or vacancy.voted_at is None or not _counts(mine, vacancy) or _lacks_offered_wal(scene, mine):
         at_least = scene.offer.lsn if scene.offer else Lsn(0)
         retry_at = scene.retry_at(CastBallot)
         actions = (CastBallot(vacancy.term, at_least),) if scene.now >= retry_at else ()
-        return Verdict(because(Code.VOTING, term=vacancy.term), actions, wake_at=retry_at)
+        return Verdict(_why_voting(scene, vacancy, mine), actions, wake_at=retry_at)
     unfit = _why_ballot_is_unfit(scene, mine)
     if unfit is not None:
         return Verdict(unfit)
@@ -59,8 +59,21 @@ def _named_candidate(scene: Scene, vacancy: Vacancy) -> str:
     return request.candidate if is_patient and scene.view.member(request.candidate) else ""
 
 
-def _should_vote_again(scene: Scene, mine: Ballot) -> bool:
-    return scene.offer is not None and mine.lsn < scene.offer.lsn
+def _counts(ballot: Ballot, vacancy: Vacancy) -> bool:
+    """Cast in this very vacancy. One left from an offer that was withdrawn has an old position in the same term."""
+    return ballot.term == vacancy.term and ballot.mod_revision > vacancy.open_after
+
+
+def _lacks_offered_wal(scene: Scene, ballot: Ballot) -> bool:
+    """More bytes on another timeline are not the offered WAL: the end of that one has to be reached."""
+    offer = scene.offer
+    return offer is not None and (ballot.timeline != offer.timeline or ballot.lsn < offer.lsn)
+
+
+def _why_voting(scene: Scene, vacancy: Vacancy, mine: Ballot | None) -> Reason:
+    if mine is not None and scene.offer is not None and _counts(mine, vacancy):
+        return because(Code.LACKS_OFFERED_WAL, own=mine.lsn, lsn=scene.offer.lsn)
+    return because(Code.VOTING, term=vacancy.term)
 
 
 def _why_ballot_is_unfit(scene: Scene, mine: Ballot) -> Reason | None:
@@ -80,7 +93,7 @@ def _why_ballot_is_unfit(scene: Scene, mine: Ballot) -> Reason | None:
 
 def _wait_or_take(scene: Scene, vacancy: Vacancy, mine: Ballot) -> Verdict:
     rivals = _rivals(scene, vacancy)
-    cast = {b.name: b for b in scene.view.ballots if b.term == vacancy.term and b.name in rivals}
+    cast = {b.name: b for b in scene.view.ballots if _counts(b, vacancy) and b.name in rivals}
     missing = rivals - cast.keys()
     window_end = _window_end(scene, vacancy)
     if missing and scene.now < window_end:
@@ -90,7 +103,7 @@ def _wait_or_take(scene: Scene, vacancy: Vacancy, mine: Ballot) -> Verdict:
     take_at = _turn_at(scene, vacancy, len(ahead))
     if scene.now < take_at:
         return Verdict(because(Code.WAIT_WINNER, winner=ahead[0].name), wake_at=take_at)
-    return _take(scene, vacancy, mine, rivals, cast)
+    return _take(scene, vacancy, mine, rivals)
 
 
 def _rivals(scene: Scene, vacancy: Vacancy) -> frozenset[str]:
@@ -100,18 +113,21 @@ def _rivals(scene: Scene, vacancy: Vacancy) -> frozenset[str]:
     holder = scene.offer.holder if scene.offer else ""
     names = {m.name for m in scene.view.members if m.tags.may_lead and (m.state == "running" or vacancy.cold)}
     if vacancy.cold:
-        names |= scene.view.roster.keys()
+        never_vote = {m.name for m in scene.view.members if not m.tags.may_lead}
+        names |= scene.view.roster.keys() - never_vote
     return frozenset(names - {scene.me, holder})
 
 
 def _window_end(scene: Scene, vacancy: Vacancy) -> Instant:
+    """An offer ends soon: with all its WAL at hand, a ballot that is missing could win by priority at most."""
     window_s = COLD_WINDOW_S if vacancy.cold else scene.policy.election_window_s
+    if scene.offer is not None:
+        window_s = min(scene.policy.election_window_s, scene.policy.offer_timeout_s / 2)
     return after(vacancy.since, window_s)
 
 
 def _fit(scene: Scene, ballots: Iterable[Ballot]) -> list[Ballot]:
-    least = scene.offer.lsn if scene.offer else Lsn(0)
-    return [ballot for ballot in ballots if ballot.lsn >= least]
+    return [ballot for ballot in ballots if not _lacks_offered_wal(scene, ballot)]
 
 
 def _turn_at(scene: Scene, vacancy: Vacancy, ahead: int) -> Instant:
@@ -122,9 +138,18 @@ def _turn_at(scene: Scene, vacancy: Vacancy, ahead: int) -> Instant:
     return after(voted_at, scene.policy.election_window_s + ahead * scene.policy.winner_patience_s)
 
 
-def _take(scene: Scene, vacancy: Vacancy, mine: Ballot, rivals: frozenset[str], cast: dict[str, Ballot]) -> Verdict:
+def _revision_of(scene: Scene, name: str) -> int:
+    ballot = scene.view.ballot(name)
+    return ballot.mod_revision if ballot else 0
+
+
+def _take(scene: Scene, vacancy: Vacancy, mine: Ballot, rivals: frozenset[str]) -> Verdict:
+    """With an offer only the own ballot is compared: whoever has all its WAL loses nothing, and those that
+    lack it keep voting, which must not refuse those that do not.
+    """
     compared = [(mine.name, mine.mod_revision)]
-    compared += [(name, cast[name].mod_revision if name in cast else 0) for name in sorted(rivals)]
+    if scene.offer is None:
+        compared += [(name, _revision_of(scene, name)) for name in sorted(rivals)]
     request = scene.view.request
     action = TakeLeader(
         term=vacancy.term,
