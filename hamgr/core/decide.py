@@ -28,14 +28,14 @@ Rule = Callable[[Scene], Verdict | None]
 
 RULES: tuple[Rule, ...] = (
     lifecycle.replaced,
-    repair.unusable_data,
     fence.primary_without_right,
+    fence.deadline_near,
     lifecycle.stop_without_store,
+    repair.unusable_data,
     lease.need_view,
     repair.foreign_data,
     lease.need_lease,
     lease.key_on_old_lease,
-    fence.deadline_near,
     lifecycle.stop,
     bootstrap.initialize,
     switchover.hand_over,
@@ -87,7 +87,7 @@ def decide(state: State, now: Instant) -> Decision:
     scene = Scene(state, now)
     rule, verdict = _first_verdict(scene)
     wishes: list[Action] = list(verdict.actions)
-    wakes = [verdict.wake_at]
+    wakes = [verdict.wake_at, fence.stop_at(scene)]
     note = verdict.reason.code.value if verdict.reason.code in WORTH_A_NOTE else ""
     if state.cluster is not None:
         for chore in CHORES:

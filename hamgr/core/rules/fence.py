@@ -7,7 +7,7 @@ from hamgr.core.policy import KILL_BUDGET_S, STOP_BEFORE_KILL_S
 from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.server import Phase
-from hamgr.core.units import after
+from hamgr.core.units import Instant, after
 
 
 def may_write(scene: Scene) -> bool:
@@ -33,13 +33,21 @@ def primary_without_right(scene: Scene) -> Verdict | None:
     return Verdict(reason, actions, may_renew=False)
 
 
+def stop_at(scene: Scene) -> Instant | None:
+    """When the server has to be stopped if the lease is not renewed until then; None while it may not write.
+
+    Every decision wakes then: the tick alone is longer than what is left after that instant.
+    """
+    deadline = scene.state.lease.deadline
+    if deadline is None or not may_write(scene):
+        return None
+    return after(deadline, -(KILL_BUDGET_S + STOP_BEFORE_KILL_S))
+
+
 def deadline_near(scene: Scene) -> Verdict | None:
     """The lease could not be renewed: stop in order while there is time, so that replicas get the last WAL."""
-    deadline = scene.state.lease.deadline
-    if not may_write(scene) or deadline is None or not scene.may_be_primary:
-        return None
-    stop_at = after(deadline, -(KILL_BUDGET_S + STOP_BEFORE_KILL_S))
-    if scene.now < stop_at:
+    deadline, due = scene.state.lease.deadline, stop_at(scene)
+    if deadline is None or due is None or scene.now < due or not scene.may_be_primary:
         return None
     reason = because(Code.DEADLINE_NEAR, left_s=f"{deadline - scene.now:.1f}")
     return Verdict(reason, (StopServer(STOP_BEFORE_KILL_S),), wake_at=deadline, may_renew=True)

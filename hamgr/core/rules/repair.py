@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hamgr.core.actions import CheckHistory, Clone, Follow, Rewind, StartStandby, StopServer, Upstream
+from hamgr.core.actions import CheckHistory, Clone, Exit, Follow, Rewind, StartStandby, StopServer, Upstream
 from hamgr.core.cluster import Member
 from hamgr.core.reasons import Code, Reason, because
 from hamgr.core.scene import Scene, Verdict, upstream_of
@@ -14,10 +14,10 @@ SUSPECT_AFTER_S = 1.0
 
 
 def unusable_data(scene: Scene) -> Verdict | None:
-    """A data directory that needs a person: stay up, say why, touch nothing."""
-    if scene.server.data_dir is not DataDir.UNUSABLE:
+    """A data directory that needs a person: stay up, say why, touch nothing, and leave the lead to others."""
+    if scene.server.data_dir is not DataDir.UNUSABLE or scene.state.stopping_since is not None:
         return None
-    return Verdict(because(Code.UNUSABLE_DATA, problem=scene.server.problem))
+    return Verdict(because(Code.UNUSABLE_DATA, problem=scene.server.problem), may_renew=not scene.holds_key)
 
 
 def foreign_data(scene: Scene) -> Verdict | None:
@@ -26,6 +26,8 @@ def foreign_data(scene: Scene) -> Verdict | None:
     cluster = scene.view.system_identifier
     if not local or not cluster or local == cluster:
         return None
+    if scene.state.stopping_since is not None:
+        return Verdict(because(Code.STOPPED), (Exit(0),), may_renew=False)
     return Verdict(because(Code.FOREIGN_DATA, local=local, cluster=cluster), may_renew=not scene.holds_key)
 
 
@@ -47,7 +49,7 @@ def start(scene: Scene) -> Verdict | None:
     if not scene.is_server_down or scene.holds_key:
         return None
     leader = scene.upstream
-    if scene.state.diverged:
+    if scene.state.diverged and scene.other_leader:
         if not _is_primary_ready(scene):
             return Verdict(because(Code.WAIT_LEADER, why=f"{leader.name} is not a primary yet"))
         return _when_ready(scene, because(Code.REWINDING, leader=leader.name), Rewind(leader))
