@@ -51,7 +51,8 @@ def _with_failures(state: State, fact: ActionEnded) -> State:
     if fact.outcome.result is Result.DONE:
         return replace(state, failures=others)
     before = state.failure(kind)
-    count = before.count + 1 if before is not None else 1
+    is_in_a_row = before is not None and fact.at - before.at < FORGET_FAILURES_S
+    count = before.count + 1 if before is not None and is_in_a_row else 1
     failure = Failure(kind, fact.outcome.code, fact.outcome.text, count, fact.at)
     return replace(state, failures=(*others, failure))
 
@@ -115,7 +116,9 @@ def _started(state: State, fact: ActionEnded) -> State:
 
 
 def _history_checked(state: State, fact: ActionEnded) -> State:
-    return replace(state, diverged=fact.outcome.code == "diverged")
+    """Not streaming counts afresh from here: the next look at the history comes after a while, not at once."""
+    since = fact.at if state.not_streaming_since is not None else None
+    return replace(state, diverged=fact.outcome.code == "diverged", not_streaming_since=since)
 
 
 def _mended(state: State, fact: ActionEnded) -> State:
@@ -186,7 +189,9 @@ def _order_carried_out(state: State, fact: ActionEnded) -> State:
     if not isinstance(action, actions.RestartServer | actions.Reinitialize):
         return state
     left = tuple(order for order in state.orders if order.order_id != action.order_id)
-    return replace(state, orders=left, crash=None)
+    state = replace(state, orders=left, crash=None)
+    is_new = _is_done(fact) and isinstance(action, actions.Reinitialize)
+    return replace(state, diverged=False, rewind_failed=False) if is_new else state
 
 
 def _status_written(state: State, fact: ActionEnded) -> State:
@@ -209,6 +214,9 @@ def _took_initialize(state: State, fact: ActionEnded) -> State:
     passage = Passage(state.cluster.term, "bootstrap", "", seen_at=fact.at, elected_at=fact.at)
     return replace(state, passage=passage)
 
+
+FORGET_FAILURES_S = 60.0
+"""A failure after so long is the first of another row: its pause must not be the longest one."""
 
 Mark = Callable[[State, ActionEnded], State]
 

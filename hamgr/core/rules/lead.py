@@ -65,7 +65,7 @@ def _offer(scene: Scene, crash: Crash) -> Verdict:
 
 
 def _wait_for_taker(scene: Scene, crash: Crash) -> Verdict:
-    offered_at = crash.offered_at or scene.now
+    offered_at = crash.offered_at or crash.examined_at or crash.at
     give_up_at = after(offered_at, scene.policy.offer_timeout_s)
     end = crash.end_lsn or Lsn(0)
     if scene.now < give_up_at:

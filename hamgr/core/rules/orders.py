@@ -24,13 +24,15 @@ def restart(scene: Scene) -> Verdict | None:
 
 
 def reinitialize(scene: Scene) -> Verdict | None:
-    """Throw the replica's data away and copy it anew, from a running primary only."""
+    """Throw the replica's data away and copy it anew, from a running primary only. Until there is one the order
+    waits, and this member takes part in electing it.
+    """
     order = _first(scene, "reinitialize")
     if order is None or scene.holds_key:
         return None
     leader = scene.view.member(scene.other_leader) if scene.other_leader else None
     if leader is None or leader.role != "primary" or leader.state != "running":
-        return Verdict(because(Code.WAIT_LEADER, why="there is no primary to copy the data from"))
+        return None
     return Verdict(because(Code.ORDER, kind="reinitialize"), (Reinitialize(order.order_id, upstream_of(leader)),))
 
 

@@ -20,6 +20,9 @@ def hand_over(scene: Scene) -> Verdict | None:
     if not scene.holds_key or request is None:
         return None
     stopped = _stopped_for(scene, request)
+    if stopped is not None and stopped.end_lsn is None:
+        why = "where its WAL ends could not be read: nobody can be offered the lead"
+        return Verdict(because(Code.REQUEST_REFUSED, why=why), (ClearRequest(request.mod_revision, why),))
     if stopped is not None:
         return after_stop(scene, stopped, cause="switchover")
     if request.offer is not None or scene.state.crash is not None or not scene.server.is_primary:
