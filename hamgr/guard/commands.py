@@ -9,7 +9,6 @@ Fields are separated by NUL. Commands: `ping`, `kill`, `start <argv...>`. Answer
 from __future__ import annotations
 
 import _socket
-import contextlib
 import os
 
 from hamgr.guard.layout import SOCKET_NAME
@@ -26,8 +25,7 @@ class Clients:
     def __init__(self, runtime_dir: str) -> None:
         """Listen. The caller holds the lock on the page, so a socket that is there is a dead guard's."""
         self._path = os.path.join(runtime_dir, SOCKET_NAME)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
+        self._unlink()
         self._by_fd: dict[int, _socket.socket] = {}
         self._listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         self._listener.setblocking(False)
@@ -37,6 +35,12 @@ class Clients:
         finally:
             os.umask(mask)
         self._listener.listen(_MOST_CLIENTS)
+
+    def _unlink(self) -> None:
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            return
 
     @property
     def listener_fd(self) -> int:
@@ -97,8 +101,7 @@ class Clients:
 
     def close(self) -> None:
         """Stop listening, take the name away, close all."""
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
+        self._unlink()
         self._listener.close()
         for fd in self.connected():
             self.drop(fd)

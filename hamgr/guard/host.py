@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _socket
-import contextlib
 import ctypes
 import os
 import select
@@ -15,15 +14,20 @@ def say(text: str) -> None:
     """One line on stderr, or none: a reader that is gone or stuck must not stop the guard."""
     writable = select.poll()
     writable.register(2, select.POLLOUT)
-    with contextlib.suppress(OSError):
+    try:
         if writable.poll(0):
             os.write(2, f"hamgr-guard: {text}\n".encode(errors="replace")[:4096])
+    except OSError:
+        return
 
 
 def take_name() -> None:
     """Be `hamgr-guard` in `ps -C` and `top`."""
-    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
-        file.write("hamgr-guard")
+    try:
+        with open("/proc/self/comm", "w", encoding="ascii") as file:
+            file.write("hamgr-guard")
+    except OSError:
+        return
 
 
 def raise_priority() -> str | None:
@@ -75,5 +79,7 @@ class ServiceManager:
         """Send it, or leave it: a full or missing socket is not the guard's trouble."""
         if self._socket is not None:
             address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-            with contextlib.suppress(OSError):
+            try:
                 self._socket.sendto(state.encode(), address)
+            except OSError:
+                return

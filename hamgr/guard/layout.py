@@ -19,6 +19,7 @@ Used by the guard, so the standard library only, and little of that.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import time
@@ -102,16 +103,18 @@ class SharedPage:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         file_no = os.open(path, flags, 0o600)
         try:
+            # Two that open it at once must not both wipe. A record lock: the guard's life-long one is a flock.
+            fcntl.lockf(file_no, fcntl.LOCK_EX)
             sound = os.fstat(file_no).st_size == PAGE_BYTES
             if not sound:
                 # Never below one page, or a process that has it mapped dies of SIGBUS.
                 os.ftruncate(file_no, PAGE_BYTES)
             page = cls(file_no)
+            boot_id = read_boot_id()
+            if not sound or page.magic != MAGIC or (page.boot_id_high, page.boot_id_low) != boot_id:
+                page._wipe(boot_id)
         finally:
             os.close(file_no)
-        boot_id = read_boot_id()
-        if not sound or page.magic != MAGIC or (page.boot_id_high, page.boot_id_low) != boot_id:
-            page._wipe(boot_id)
         return page
 
     def _wipe(self, boot_id: tuple[int, int]) -> None:
