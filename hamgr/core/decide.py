@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hamgr.core.actions import Action, Fence, Lane
+from hamgr.core.actions import Action, Exit, Fence, Lane
 from hamgr.core.chores import CHORES
 from hamgr.core.reasons import Code, Reason
 from hamgr.core.rules import (
@@ -29,6 +29,7 @@ Rule = Callable[[Scene], Verdict | None]
 RULES: tuple[Rule, ...] = (
     lifecycle.replaced,
     fence.primary_without_right,
+    fence.remains,
     fence.deadline_near,
     lifecycle.stop_without_store,
     repair.unusable_data,
@@ -38,6 +39,7 @@ RULES: tuple[Rule, ...] = (
     lease.key_on_old_lease,
     lifecycle.stop,
     bootstrap.initialize,
+    lead.recall,
     switchover.hand_over,
     lead.promote,
     pause.paused,
@@ -91,18 +93,20 @@ def decide(state: State, now: Instant) -> Decision:
     note = verdict.reason.code.value if verdict.reason.code in WORTH_A_NOTE else ""
     if state.cluster is not None:
         for chore in CHORES:
-            for due in chore(scene, note):
-                if isinstance(due, float):
-                    wakes.append(Instant(due))
+            for wish in chore(scene, note):
+                if isinstance(wish, float):
+                    wakes.append(Instant(wish))
                 else:
-                    wishes.append(due)
+                    wishes.append(wish)
+    due, retries = _not_backing_off(scene, wishes)
+    wakes += retries
     later = [wake for wake in wakes if wake is not None and wake > now]
     return Decision(
-        actions=_startable(state, wishes),
+        actions=_startable(state, due),
         reason=verdict.reason,
         rule=rule.__name__,
         wake_at=min(later) if later else None,
-        may_renew=verdict.may_renew,
+        may_renew=verdict.may_renew and not lease.has_given_up(scene),
     )
 
 
@@ -112,6 +116,19 @@ def _first_verdict(scene: Scene) -> tuple[Rule, Verdict]:
         if verdict is not None:
             return rule, verdict
     raise AssertionError("the last rule answers always")
+
+
+def _not_backing_off(scene: Scene, wishes: list[Action]) -> tuple[list[Action], list[Instant]]:
+    """The actions that may be tried now, and when those that failed a moment ago may be tried again."""
+    due: list[Action] = []
+    retries: list[Instant] = []
+    for action in wishes:
+        retry_at = scene.retry_at(type(action))
+        if scene.now >= retry_at or isinstance(action, Fence | Exit):
+            due.append(action)
+        else:
+            retries.append(retry_at)
+    return due, retries
 
 
 def _startable(state: State, wishes: list[Action]) -> tuple[Action, ...]:

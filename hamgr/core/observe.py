@@ -86,8 +86,14 @@ def see_cluster(state: State, view: ClusterView) -> State:
     """The newest view, and what follows from it for the lease's term, an election and a finished hand-over."""
     if state.cluster is not None and view.revision < state.cluster.revision:
         return state
-    seen = replace(state, cluster=view, store_error="", store_failed_at=None)
+    seen = replace(state, cluster=view, store_error="", store_failed_at=_failing_since(state, view))
     return _with_vacancy(_with_term(seen, view), view, state.cluster)
+
+
+def _failing_since(state: State, view: ClusterView) -> Instant | None:
+    """A view ends a failure of the store, but not the one that let the deadline pass: that is ended by a renewal."""
+    deadline = state.lease.deadline
+    return state.store_failed_at if deadline is not None and view.seen_at >= deadline else None
 
 
 def _with_term(state: State, view: ClusterView) -> State:
@@ -172,6 +178,7 @@ def _probed(state: State, server: ServerView) -> State:
     return replace(
         state,
         server=server,
+        verified_term=state.verified_term if server.is_alive else Term(0),
         leader_heard_at=state.leader_heard_at if age_s is None else after(server.probed_at, -age_s),
         not_streaming_since=_not_streaming_since(state, server),
         diverged=state.diverged and not server.streaming,

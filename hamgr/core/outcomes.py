@@ -156,6 +156,11 @@ def _took_lead(state: State, fact: ActionEnded) -> State:
     return replace(state, passage=state.passage.marked(elected_at=fact.at))
 
 
+def _released(state: State, fact: ActionEnded) -> State:
+    failed = state.crash is not None or state.failure(actions.StartPrimary.__name__) is not None
+    return replace(state, gave_up_at=fact.at) if failed and _is_done(fact) else state
+
+
 def _promoted(state: State, fact: ActionEnded) -> State:
     action, value = fact.action, fact.outcome.value
     if not _is_done(fact) or not isinstance(action, actions.Promote) or not isinstance(value, Promoted):
@@ -235,6 +240,7 @@ MARKS: dict[type[Action] | Any, Mark] = {
     actions.TakeLeader: _took_lead,
     actions.TakeInitialize: _took_initialize,
     actions.Promote: _promoted,
+    actions.ReleaseLeader: _released,
     actions.PutRecord: _recorded,
     actions.PutHistory: _in_history,
     actions.RestartServer: _order_carried_out,

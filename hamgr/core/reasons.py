@@ -44,6 +44,7 @@ class Code(Enum):
     HANDING_OVER = "handing_over"
     HAND_OVER_ABORTED = "hand_over_aborted"
     MAY_NOT_LEAD = "may_not_lead"
+    GAVE_UP = "gave_up"
     LAGS_TOO_FAR = "lags_too_far"
     OLD_TIMELINE = "old_timeline"
     NOT_CANDIDATE = "not_candidate"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hamgr.core.actions import Action, Upstream
+from hamgr.core.actions import Action, PutOffer, ReleaseLeader, Upstream
 from hamgr.core.cluster import ClusterView, LeaderKey, Member, Offer, Request
 from hamgr.core.policy import KILL_BUDGET_S, STOP_BEFORE_KILL_S, Policy
 from hamgr.core.reasons import Reason
@@ -14,6 +14,7 @@ from hamgr.core.units import Instant, after
 
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 10.0
+GIVING_AWAY = (PutOffer, ReleaseLeader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,18 @@ class Scene:
         """Enough is left of the lease for starting something that would have to be stopped before its end."""
         deadline = self.state.lease.deadline
         return deadline is not None and deadline - self.now > KILL_BUDGET_S + 2 * STOP_BEFORE_KILL_S
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing is on its way that gives the key away, and the view is newer than what failed to. A server started
+        before that is known could be a second primary.
+        """
+        for kind in GIVING_AWAY:
+            failure = self.state.failure(kind.__name__)
+            is_open = failure is not None and failure.code != "compare" and failure.at >= self.view.seen_at
+            if is_open or self.state.running(kind):
+                return False
+        return True
 
     @property
     def other_leader(self) -> str:

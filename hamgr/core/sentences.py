@@ -42,6 +42,7 @@ SENTENCES: dict[Code, str] = {
     Code.PREPARING_HAND_OVER: "preparing to hand over to {successor}",
     Code.HANDING_OVER: "handing over to {successor}",
     Code.HAND_OVER_ABORTED: "hand-over to {successor} aborted: it did not take the lead in time",
+    Code.GAVE_UP: "not a candidate for {left_s} s: its server failed while it led, others go first",
     Code.MAY_NOT_LEAD: "not a candidate: tagged nofailover",
     Code.LAGS_TOO_FAR: "not a candidate: {behind} bytes behind, maximum_lag_on_failover is {limit}",
     Code.OLD_TIMELINE: "not a candidate: on timeline {own}, the cluster is on {cluster}",

@@ -147,6 +147,8 @@ class State:
     stopping_since: Instant | None = None
     replace_ordered_at: Instant | None = None
     foreign_since: Instant | None = None
+    gave_up_at: Instant | None = None
+    """When this member gave the leader key up because its server failed it."""
 
     def is_busy(self, lane: Lane) -> bool:
         """True while an action of that lane is under way."""

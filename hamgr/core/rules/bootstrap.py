@@ -22,11 +22,19 @@ def initialize(scene: Scene) -> Verdict | None:
 def _race(scene: Scene) -> Verdict:
     if scene.view.leader is not None or not scene.state.me.tags.may_lead:
         return Verdict(because(Code.WAIT_LEADER, why="nobody has made the cluster yet"))
-    if scene.server.data_dir is DataDir.VALID and scene.server.in_recovery:
+    if scene.server.data_dir is DataDir.VALID and not _was_primary(scene):
         return Verdict(because(Code.WAIT_LEADER, why="this member has a replica's data, its primary must join first"))
     retry_at = scene.retry_at(TakeInitialize)
     actions = (TakeInitialize(),) if scene.now >= retry_at else ()
     return Verdict(because(Code.INITIALIZING), actions, wake_at=retry_at)
+
+
+def _was_primary(scene: Scene) -> bool:
+    """Only a primary's data may become the cluster: a replica's could lack what the primary acknowledged."""
+    server = scene.server
+    if server.is_alive:
+        return server.is_primary
+    return server.control is not None and server.control.was_primary
 
 
 def _make(scene: Scene) -> Verdict:
@@ -38,7 +46,7 @@ def _make(scene: Scene) -> Verdict:
         return Verdict(reason, (InitDb(),) if scene.now >= retry_at else (), wake_at=retry_at)
     if scene.is_server_down:
         retry_at = scene.retry_at(StartPrimary)
-        return Verdict(reason, (StartPrimary(term),) if scene.now >= retry_at else (), wake_at=retry_at)
+        return Verdict(reason, (StartPrimary(term),) if scene.has_time else (), wake_at=retry_at)
     if not server.is_primary:
         return Verdict(because(Code.SERVER_STARTING))
     if scene.state.verified_term != term:

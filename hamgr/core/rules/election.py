@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hamgr.core.actions import CastBallot, TakeLeader
+from hamgr.core.actions import CastBallot, Promote, TakeLeader
 from hamgr.core.cluster import Ballot, Request
 from hamgr.core.order import best_first, is_ahead_of
 from hamgr.core.reasons import Code, Reason, because
+from hamgr.core.rules.lead import HOPELESS_AFTER, heirs
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.state import Vacancy
 from hamgr.core.units import Instant, Lsn, after
@@ -17,6 +18,10 @@ COLD_WINDOW_S = 10.0
 
 CANDIDATE_PATIENCE_S = 10.0
 """How long the others leave the lead to the candidate that an operator named."""
+
+
+SIT_OUT_S = 10.0
+"""For how long a member that failed as a leader leaves the lead to others, if there are any."""
 
 
 def campaign(scene: Scene) -> Verdict | None:
@@ -42,10 +47,21 @@ def campaign(scene: Scene) -> Verdict | None:
 def _why_not_voting(scene: Scene, vacancy: Vacancy) -> Reason | None:
     if not scene.state.me.tags.may_lead:
         return because(Code.MAY_NOT_LEAD)
+    left_s = _sits_out_s(scene)
+    if left_s > 0 and heirs(scene):
+        return because(Code.GAVE_UP, left_s=f"{left_s:.1f}")
     named = _named_candidate(scene, vacancy)
     if named and named != scene.me:
         return because(Code.NOT_CANDIDATE, candidate=named)
     return None
+
+
+def _sits_out_s(scene: Scene) -> float:
+    """Seconds for which this member leaves the lead to others, because it failed as a leader a moment ago."""
+    failure = scene.state.failure(Promote.__name__)
+    hopeless_at = failure.at if failure is not None and failure.count >= HOPELESS_AFTER else None
+    since = max((at for at in (scene.state.gave_up_at, hopeless_at) if at is not None), default=None)
+    return after(since, SIT_OUT_S) - scene.now if since is not None else 0.0
 
 
 def _named_candidate(scene: Scene, vacancy: Vacancy) -> str:

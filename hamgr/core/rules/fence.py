@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from hamgr.core.actions import Fence, StopServer
+from hamgr.core.actions import ExamineCrash, Fence, StopServer
 from hamgr.core.policy import KILL_BUDGET_S, STOP_BEFORE_KILL_S
 from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
-from hamgr.core.server import Phase
 from hamgr.core.units import Instant, after
 
 
@@ -24,13 +23,22 @@ def primary_without_right(scene: Scene) -> Verdict | None:
     """A server that may write, and no right to it: kill the whole tree."""
     if not may_write(scene) or scene.may_be_primary:
         return None
-    if scene.state.cluster is not None and not scene.state.cluster.system_identifier:
+    if scene.state.cluster is not None and not scene.state.cluster.system_identifier and scene.leader is None:
         return None
     reason = because(Code.OTHER_LEADS, leader=scene.other_leader) if scene.other_leader else because(Code.NOT_ENTITLED)
-    if scene.server.phase is Phase.UNKNOWN:
-        return None
     actions = () if scene.state.running(Fence) else (Fence(),)
     return Verdict(reason, actions, may_renew=False)
+
+
+def remains(scene: Scene) -> Verdict | None:
+    """The postmaster of a primary died: its backends may live on and acknowledge, key or no key. They are killed
+    before anything else is done, above all before the key is given up.
+    """
+    crash = scene.state.crash
+    was_primary = scene.server.written_lsn > 0
+    if crash is None or crash.examined_at is not None or not scene.is_server_down or not was_primary:
+        return None
+    return Verdict(because(Code.EXAMINING_CRASH), (ExamineCrash(scene.server.written_lsn),))
 
 
 def stop_at(scene: Scene) -> Instant | None:
@@ -50,4 +58,5 @@ def deadline_near(scene: Scene) -> Verdict | None:
     if deadline is None or due is None or scene.now < due or not scene.may_be_primary:
         return None
     reason = because(Code.DEADLINE_NEAR, left_s=f"{deadline - scene.now:.1f}")
-    return Verdict(reason, (StopServer(STOP_BEFORE_KILL_S),), wake_at=deadline, may_renew=True)
+    answers = scene.server.answered
+    return Verdict(reason, (StopServer(STOP_BEFORE_KILL_S),), wake_at=deadline, may_renew=answers)

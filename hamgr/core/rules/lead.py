@@ -23,6 +23,10 @@ CRASH_LOOP_S = 60.0
 """A second crash within this time fails over even if no replica holds everything."""
 
 
+HOPELESS_AFTER = 3
+"""So many promotions failed in a row: the lease is left to run out, another may have more luck."""
+
+
 def crashed(scene: Scene) -> Verdict | None:
     """The server ended without our asking: offer the lead to whoever has all its WAL, else start in place."""
     crash = scene.state.crash
@@ -81,19 +85,44 @@ def _is_loop(scene: Scene, crash: Crash) -> bool:
 
 def _start_in_place(scene: Scene) -> Verdict:
     if not scene.has_time:
-        return Verdict(because(Code.STORE_DOWN, error=scene.state.store_error))
-    retry_at = scene.retry_at(StartPrimary)
-    failure = scene.state.failure(StartPrimary.__name__)
+        # Where etcd answers, it was this member's own illness that let the lease come so near its end.
+        is_store_down = scene.state.store_failed_at is not None
+        return Verdict(because(Code.STORE_DOWN, error=scene.state.store_error), may_renew=is_store_down)
+    if not scene.is_settled:
+        return Verdict(because(Code.RELEASING))
+    action = _start(scene)
+    retry_at = scene.retry_at(type(action))
+    failure = scene.state.failure(type(action).__name__)
     if failure is not None and heirs(scene) and (failure.count >= 2 or failure.code == "timeout"):
         return Verdict(because(Code.START_TOOK_TOO_LONG, text=failure.text), (ReleaseLeader(scene.view.term),))
     if scene.now < retry_at:
         left = because(Code.BACKING_OFF, left_s=f"{retry_at - scene.now:.1f}", text=failure.text if failure else "")
         return Verdict(left, wake_at=retry_at)
+    return Verdict(because(Code.RESTART_IN_PLACE), (action,))
+
+
+def _start(scene: Scene) -> StartPrimary | StartStandby:
+    """What was a primary goes on as one. A replica's data (elected, and stopped before its promotion) starts in
+    recovery and is promoted then: out of recovery it would write a second history onto the old timeline.
+    """
     control = scene.server.control
-    if control is not None and not control.was_primary:
-        # Elected as a replica and stopped before its promotion: only recovery can make a primary of it.
-        return Verdict(because(Code.RESTART_IN_PLACE), (StartStandby(Upstream()),))
-    return Verdict(because(Code.RESTART_IN_PLACE), (StartPrimary(scene.view.term),))
+    if control is not None and control.was_primary:
+        return StartPrimary(scene.view.term)
+    return StartStandby(Upstream())
+
+
+def recall(scene: Scene) -> Verdict | None:
+    """An offer of ours that nobody here remembers (its agent was replaced, or its transaction came late): it is
+    taken back before the server starts, for whoever takes it would be a second primary.
+    """
+    if not scene.holds_key or scene.offer is None:
+        return None
+    planned = scene.state.hand_over
+    is_known = scene.state.crash is not None or (planned is not None and not planned.aborted)
+    if is_known and scene.is_server_down:
+        return None
+    revision = scene.view.request.mod_revision if scene.view.request else 0
+    return Verdict(because(Code.OFFER_DECLINED, lsn=scene.offer.lsn), (WithdrawOffer(revision),))
 
 
 def stopped(scene: Scene) -> Verdict | None:
@@ -118,9 +147,11 @@ def promote(scene: Scene) -> Verdict | None:
     if scene.state.verified_term == term and not scene.server.is_replica:
         return None
     retry_at = scene.retry_at(Promote)
-    actions = (Promote(term),) if scene.now >= retry_at and scene.has_time else ()
+    actions = (Promote(term),) if scene.now >= retry_at and scene.has_time and scene.is_settled else ()
+    failure = scene.state.failure(Promote.__name__)
+    is_hopeless = failure is not None and failure.count >= HOPELESS_AFTER and bool(heirs(scene))
     code = Code.VERIFYING if scene.server.is_primary else Code.PROMOTING
-    return Verdict(because(code, term=term), actions, wake_at=retry_at)
+    return Verdict(because(code, term=term), actions, wake_at=retry_at, may_renew=not is_hopeless)
 
 
 def steady(scene: Scene) -> Verdict | None:

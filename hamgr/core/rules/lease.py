@@ -24,6 +24,20 @@ def need_lease(scene: Scene) -> Verdict | None:
     return Verdict(reason or because(Code.NO_LEASE), actions, wake_at=None if actions else retry_at)
 
 
+def has_given_up(scene: Scene) -> bool:
+    """The key hangs on this lease, whose deadline passed although etcd answers: this member let it pass, because it
+    was not well. The lease is left to run out, so that another leads.
+    """
+    leader, lease = scene.leader, scene.state.lease
+    return (
+        leader is not None
+        and (leader.name, leader.lease_id) == (scene.me, lease.lease_id)
+        and lease.deadline is not None
+        and scene.now >= lease.deadline
+        and scene.state.store_failed_at is None
+    )
+
+
 def key_on_old_lease(scene: Scene) -> Verdict | None:
     """The key names this member but hangs on a lease of its past: move it, in the same term."""
     leader = scene.leader

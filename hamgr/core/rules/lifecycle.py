@@ -7,9 +7,12 @@ from hamgr.core.reasons import Code, because
 from hamgr.core.rules.lead import heirs
 from hamgr.core.rules.switchover import after_stop
 from hamgr.core.scene import Scene, Verdict
-from hamgr.core.units import after
+from hamgr.core.server import Phase
+from hamgr.core.units import Instant, after
 
 EXIT_REPLACE = 75
+LOOK_S = 5.0
+"""How long an agent that is to end waits for the first look at the server, which may be running."""
 JUST_RENEWED_S = 0.1
 
 
@@ -51,7 +54,13 @@ def stop(scene: Scene) -> Verdict | None:
     return _stop_and_exit(scene)
 
 
+def _stopping_since(scene: Scene) -> Instant:
+    return scene.now if scene.state.stopping_since is None else scene.state.stopping_since
+
+
 def _stop_and_exit(scene: Scene) -> Verdict:
+    if scene.server.phase is Phase.UNKNOWN and scene.now < after(_stopping_since(scene), LOOK_S):
+        return Verdict(because(Code.STARTING), may_renew=False)
     if not scene.server.is_alive:
         return Verdict(because(Code.STOPPED), (Exit(0),), may_renew=False)
     failed = scene.state.failure(StopServer.__name__)
