@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable
 
 import pytest
-from core.world import Upset, World
 
+from core.world import Upset, World
 from hamgr.core import facts
 from hamgr.core.cluster import Request
 from hamgr.core.units import Instant
@@ -84,7 +84,8 @@ def order(world: World, dice: random.Random, name: str) -> None:
 
 
 def upset(world: World, dice: random.Random, name: str) -> None:
-    world.upsets[name, dice.choice(UPSETTABLE)] = Upset(dice.choice(("lost reply", "fail")), "timeout", dice.randrange(1, 4))
+    how = dice.choice(("lost reply", "fail"))
+    world.upsets[name, dice.choice(UPSETTABLE)] = Upset(how, "timeout", dice.randrange(1, 4))
 
 
 FAULTS: tuple[Fault, ...] = (
