@@ -8,6 +8,7 @@ from __future__ import annotations
 import _signal as signal  # type: ignore[import-not-found]  # `signal` itself costs 0.7 MiB of enumerations
 import os
 
+from hamgr.guard.host import say
 from hamgr.guard.layout import SharedPage, boottime_ns
 from hamgr.guard.processes import (
     NOBODY,
@@ -79,6 +80,8 @@ class Fence:
             if kill(process):
                 self._killed.add(process.identity)
         self._sweeps += 1
+        if living and self._sweeps == _HASTY_SWEEPS:
+            say("still alive after SIGKILL, trying on: " + " ".join(str(process.pid) for process in living[:20]))
         self._empty_sweeps = 0 if living else self._empty_sweeps + 1
         if self._empty_sweeps < _EMPTY_SWEEPS_NEEDED:
             return False

@@ -96,14 +96,19 @@ def open_pidfd(identity: Identity) -> int | None:
 def send_signal(identity: Identity, signum: int) -> bool:
     """Signal just this process; False when it is gone or may not be signalled."""
     pidfd = open_pidfd(identity)
-    if pidfd is None:
-        return False
     try:
-        signal.pidfd_send_signal(pidfd, signum)
+        if pidfd is not None:
+            signal.pidfd_send_signal(pidfd, signum)
+        elif lives(identity):
+            # No descriptor left, or a sandbox that knows no pidfd: rather a race of microseconds than no fence.
+            os.kill(identity[0], signum)
+        else:
+            return False
     except OSError:
         return False
     finally:
-        os.close(pidfd)
+        if pidfd is not None:
+            os.close(pidfd)
     return True
 
 

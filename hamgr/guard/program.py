@@ -81,4 +81,9 @@ def main(arguments: list[str]) -> int:
     for complaint in (raise_priority(), lock_memory()):
         if complaint:
             say(complaint)
-    return Guard(page, options["runtime-dir"], options["data-dir"], agent_argv, *timeouts).run()
+    try:
+        guard = Guard(page, options["runtime-dir"], options["data-dir"], agent_argv, *timeouts)
+    except OSError as error:
+        say(f"cannot listen in {options['runtime-dir']}: {error}")
+        return EXIT_USAGE
+    return guard.run()

@@ -73,8 +73,6 @@ class Bench:
             directory.mkdir()
         self.postgres = str(root / "postgres")
         shutil.copy("/bin/bash", self.postgres)
-        self.user: str | None = None
-        """Who runs the guard; None: we do."""
         self.guard: subprocess.Popen[bytes] | None = None
         self.page: SharedPage
         self.client: socket.socket
@@ -92,7 +90,7 @@ class Bench:
         )
 
     def launch(self, *agent: str, **settings: float) -> subprocess.Popen[bytes]:
-        self.guard = subprocess.Popen(self.argv(*agent, **settings), stderr=self.stderr, user=self.user)
+        self.guard = subprocess.Popen(self.argv(*agent, **settings), stderr=self.stderr)
         return self.guard
 
     def run(self, *agent: str, **settings: float) -> None:

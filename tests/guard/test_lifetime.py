@@ -146,3 +146,12 @@ def test_guard_is_small(bench: Bench) -> None:
     heavy = {"typing", "socket", "subprocess", "json", "logging", "threading", "asyncio", "dataclasses", "enum", "re"}
     assert not heavy & set(loaded)
     assert not [name for name in loaded if name.startswith("hamgr.") and not name.startswith("hamgr.guard")]
+
+
+def test_runtime_directory_too_deep_for_a_socket_is_said(bench: Bench) -> None:
+    bench.runtime_dir = bench.root / ("x" * 100)
+    bench.runtime_dir.mkdir()
+    refused = subprocess.run(bench.argv("beat"), capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "cannot listen" in refused.stderr
+    assert "Traceback" not in refused.stderr

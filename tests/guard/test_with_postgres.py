@@ -31,14 +31,14 @@ def server_bench(bench: Bench) -> Bench:
     """A bench that belongs to the server's user, with a fresh cluster in its data directory."""
     if _PROGRAMS is None:
         pytest.skip("no PostgreSQL here")
-    bench.user = server_user()
-    if bench.user:
-        for path in (bench.root, bench.runtime_dir, bench.data_dir):
-            shutil.chown(path, bench.user)
+    user = server_user()
+    if user:
+        for path in (bench.runtime_dir, bench.data_dir):
+            shutil.chown(path, user)
     bench.data_dir.chmod(0o700)
     subprocess.run(
         [str(_PROGRAMS / "initdb"), "-A", "trust", "-U", "admin", "--no-sync", "-D", str(bench.data_dir)],
-        user=bench.user,
+        user=user,
         check=True,
         capture_output=True,
         cwd="/",
@@ -49,7 +49,10 @@ def server_bench(bench: Bench) -> Bench:
 def start_postgres(bench: Bench) -> int:
     """Start it on a socket in the runtime directory; the pid once it accepts queries."""
     arguments = ["-D", str(bench.data_dir), "-k", str(bench.runtime_dir), "-c", "listen_addresses=", "-F"]
-    kind, pid, _ = bench.ask("start", f"{_PROGRAMS}/postgres", *arguments)
+    # setpriv executes the server in its own place: same pid.
+    user = server_user()
+    become = ["/usr/bin/setpriv", f"--reuid={user}", "--clear-groups", "--"] if user else []
+    kind, pid, _ = bench.ask("start", *become, f"{_PROGRAMS}/postgres", *arguments)
     assert kind == "started"
     bench.to_end.append(int(pid))
     wait_until(lambda: sql(bench, "select 1").returncode == 0, "it answers")
