@@ -137,11 +137,18 @@ class SharedPage:
         deadline and identity and leaves the arming as it is.
         """
         self.deadline_ns = deadline_ns
-        self.postmaster_pid = postmaster_pid
-        self.postmaster_start_ticks = postmaster_start_ticks
+        self.name_postmaster(postmaster_pid, postmaster_start_ticks)
         if not self.armed:
             arming = self.arming
             self.arming = arming + 1 if arming % 2 == 0 else arming + 2
+
+    def name_postmaster(self, pid: int, start_ticks: int) -> None:
+        """Agent only. The server that the arming binds; deadline and arming stay as they are.
+
+        A reader between the two stores sees a process that does not exist, and goes by the data directory.
+        """
+        self.postmaster_pid = pid
+        self.postmaster_start_ticks = start_ticks
 
     def disarm(self) -> None:
         """Agent only. The server is stopped, or is a replica for certain: no deadline binds it."""

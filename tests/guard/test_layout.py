@@ -104,3 +104,12 @@ def test_many_that_open_a_new_page_at_once_do_not_wipe_each_other(tmp_path: Path
         opener.stdin.close()
     assert [opener.wait() for opener in openers] == [0] * 6
     assert SharedPage.open(str(tmp_path)).words[100:106].tolist() == [1] * 6
+
+
+def test_naming_the_postmaster_changes_neither_deadline_nor_arming(tmp_path: Path) -> None:
+    page = SharedPage.open(str(tmp_path))
+    page.arm(5, 0, 0)
+    page.fenced_arming = page.arming
+    page.name_postmaster(7, 8)
+    assert (page.postmaster_pid, page.postmaster_start_ticks, page.deadline_ns) == (7, 8, 5)
+    assert not page.armed
