@@ -65,12 +65,17 @@ def _sits_out_s(scene: Scene) -> float:
 
 
 def _named_candidate(scene: Scene, vacancy: Vacancy) -> str:
-    """The member that alone may take the lead now: the offer's successor, or an operator's candidate."""
+    """The member that alone may take the lead now: the offer's successor, or an operator's candidate.
+
+    A switchover names its successor for an orderly hand-over: once its leader is lost, the election is free.
+    """
     request = scene.view.request
     if request is None or not request.candidate:
         return ""
     if scene.offer is not None:
         return request.candidate
+    if request.is_switchover:
+        return ""
     is_patient = scene.now < after(vacancy.since, CANDIDATE_PATIENCE_S)
     return request.candidate if is_patient and scene.view.member(request.candidate) else ""
 
@@ -94,7 +99,7 @@ def _why_voting(scene: Scene, vacancy: Vacancy, mine: Ballot | None) -> Reason:
 
 def _why_ballot_is_unfit(scene: Scene, mine: Ballot) -> Reason | None:
     request: Request | None = scene.view.request
-    is_forced = request is not None and request.candidate == scene.me and request.offer is None
+    is_forced = request is not None and request.candidate == scene.me and not request.is_switchover
     if is_forced:
         return None
     status = scene.view.status
