@@ -88,9 +88,19 @@ def upset(world: World, dice: random.Random, name: str) -> None:
     world.upsets[name, dice.choice(UPSETTABLE)] = Upset(how, "timeout", dice.randrange(1, 4))
 
 
+def hold(world: World, dice: random.Random, name: str) -> None:
+    """A transaction that is long on its way, and takes effect when nobody expects it any more."""
+    kind = dice.choice(("PutOffer", "ReleaseLeader", "WithdrawOffer", "TakeLeader", "CastBallot"))
+    world.upsets[name, kind] = Upset("hold")
+
+
+def let_go(world: World, _dice: random.Random, name: str) -> None:
+    world.release_held(name)
+
+
 FAULTS: tuple[Fault, ...] = (
     crash, crash, hang, lose_host, start_agent, start_agent, kill_agent, cut, isolate, heal, heal, stop_store, lag,
-    switch, terminate, order, upset, upset,
+    switch, terminate, order, upset, upset, hold, hold, let_go, let_go,
 )  # fmt: skip
 
 
@@ -114,6 +124,8 @@ def recover(world: World) -> None:
     world.cut_off.clear()
     world.isolated.clear()
     world.upsets.clear()
+    for name in NAMES:
+        world.release_held(name)
     for name, agent in world.agents.items():
         agent.server.receives, agent.server.is_hung = True, False
         if not agent.is_alive:
