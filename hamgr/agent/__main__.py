@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import sys
@@ -16,11 +17,14 @@ from hamgr.postgres.errors import ServerError
 from hamgr.settings import Loaded, SettingsError, load
 
 EXIT_DEFECT = 70
+M_ARENA_MAX = -8
+"""mallopt(3): without a bound each of the agent's threads gets a heap of its own."""
 
 
 def main() -> int:
     """Run the agent for the configuration file named by the only argument."""
     path = Path(sys.argv[1])
+    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
     with open("/proc/self/comm", "w", encoding="ascii") as comm:
         comm.write("hamgr-agent")
     try:

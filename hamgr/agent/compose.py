@@ -19,9 +19,10 @@ from hamgr.agent.sensors import ServerSensor, first_of, watch_guard, watch_store
 from hamgr.agent.world import World
 from hamgr.api import server as rest
 from hamgr.api.server import RunningApi
-from hamgr.core.actions import Action, Outcome
+from hamgr.core.actions import Action
 from hamgr.core.facts import Fact, LeaseAdopted, PolicyRead, ReplaceOrdered, SettingsReread, StopOrdered
 from hamgr.core.pipeline import Record
+from hamgr.core.result import Outcome
 from hamgr.core.state import State
 from hamgr.core.units import Instant, Term, after
 from hamgr.dcs.client import EtcdClient
@@ -121,9 +122,9 @@ class Agent:
     def _adopt_lease(self) -> None:
         """What the predecessor of this agent left in the guard's page, if its deadline has not come."""
         page = self._link.page
-        if page.lease_id and page.armed and page.deadline_ns > now() * 1e9:
-            deadline = Instant(page.deadline_ns / 1e9)
-            self._loop.post(LeaseAdopted(page.lease_id, deadline, Term(page.term)))
+        if page.lease_id and page.deadline_ns > now() * 1e9:
+            term = Term(page.term if page.armed else 0)
+            self._loop.post(LeaseAdopted(page.lease_id, Instant(page.deadline_ns / 1e9), term))
 
     def _read_policy(self, state: State) -> PolicyRead | None:
         """The dynamic configuration in force after a new view. A broken one is reported, the last good one stays."""

@@ -7,8 +7,9 @@ from hamgr.agent.journal import LOGGER
 from hamgr.agent.server_calls import SERVER_CALLS
 from hamgr.agent.store_calls import STORE_CALLS
 from hamgr.agent.world import World
-from hamgr.core.actions import Action, Lane, Outcome, Reinitialize, RestartServer, Result
+from hamgr.core.actions import Action, Lane, Reinitialize, RestartServer
 from hamgr.core.facts import StoreFailed
+from hamgr.core.result import Outcome, Result
 from hamgr.dcs.errors import OutcomeUnknown, StoreError
 from hamgr.postgres.errors import ServerError, ServerUnavailable
 

@@ -55,7 +55,7 @@ class GuardLink:
 
     def name_server(self, identity: ServerIdentity) -> None:
         """The armed deadline binds that process from now on; until then it bound whatever runs in the directory."""
-        self.page.arm(self.page.deadline_ns, identity.pid, identity.start_ticks)
+        self.page.name_postmaster(identity.pid, identity.start_ticks)
 
     def disarm(self) -> None:
         """No deadline binds the server: it is stopped, or a replica for certain."""

@@ -9,10 +9,11 @@ from typing import Any
 
 from hamgr.agent.clock import now
 from hamgr.agent.journal import Journal
-from hamgr.core.actions import Action, Exit, Fence, Lane, Outcome, Result
+from hamgr.core.actions import Action, Exit, Fence, Lane
 from hamgr.core.decide import Decision, decide
 from hamgr.core.facts import ActionEnded, ActionStarted, ClusterSeen, Fact, PolicyRead, Renewed
 from hamgr.core.observe import observe
+from hamgr.core.result import Outcome, Result
 from hamgr.core.sentences import sentence
 from hamgr.core.state import State
 from hamgr.core.units import Instant, after

@@ -90,9 +90,15 @@ class Renewer(threading.Thread):
         return max(0.0, policy.renew_interval_s - (now() - began_at))
 
     def _extend(self, deadline: Instant, lease_id: int, view: ClusterView) -> None:
-        """The guard's deadline moves on only if the confirming read shows us leading, by this lease, in that term."""
+        """The guard's deadline moves on only if the confirming read shows us leading, by this lease, in that term.
+
+        Unarmed it binds no server; it is kept so that an agent's successor knows which lease is still in force.
+        """
         page = self._link.page
+        if not page.armed:
+            page.lease_id, page.deadline_ns = lease_id, nanoseconds(deadline)
+            return
         leader = view.leader
         leads = leader is not None and leader.name == self._me and leader.lease_id == lease_id
-        if page.armed and leads and Term(page.term) == view.term:
+        if leads and Term(page.term) == view.term:
             page.deadline_ns = max(page.deadline_ns, nanoseconds(deadline))

@@ -8,9 +8,9 @@ from typing import Any
 from hamgr.agent.clock import now
 from hamgr.agent.world import World
 from hamgr.core import actions
-from hamgr.core.actions import Outcome, Result
 from hamgr.core.facts import ActionProgressed
 from hamgr.core.outcomes import Promoted, WalEnd
+from hamgr.core.result import Outcome, Result
 from hamgr.core.scene import Scene
 from hamgr.core.units import Instant, Term
 from hamgr.postgres.process import Ending
@@ -101,14 +101,14 @@ async def _stopped(world: World, budget_s: float) -> Outcome:
 
 
 async def fence(world: World, _action: actions.Fence) -> Outcome:
-    killed = await world.link.kill_tree()
+    killed = await world.server.kill_tree()
     world.link.disarm()
     return Outcome(Result.DONE, text=f"{killed} processes killed")
 
 
 async def examine_crash(world: World, action: actions.ExamineCrash) -> Outcome:
     """Nothing of the dead server is left, and it is known where its WAL ends."""
-    await world.link.kill_tree()
+    await world.server.kill_tree()
     world.link.disarm()
     position = await world.server.stopped_position(action.from_lsn)
     return Outcome(

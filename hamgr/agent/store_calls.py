@@ -11,11 +11,12 @@ from typing import Any
 from hamgr.agent.clock import now, wall
 from hamgr.agent.world import World
 from hamgr.core import actions
-from hamgr.core.actions import Outcome, Result
 from hamgr.core.cluster import Ballot, Request
 from hamgr.core.facts import ClusterSeen, LeaseGranted
 from hamgr.core.pipeline import record_as_json
+from hamgr.core.result import Outcome, Result
 from hamgr.core.units import after
+from hamgr.dcs.errors import StoreError
 from hamgr.dcs.store import TxnOutcome
 from hamgr.dcs.transactions import LeaderClaim
 
@@ -36,7 +37,10 @@ async def _then_read(world: World, txn: Awaitable[TxnOutcome]) -> Outcome:
     Without that, a decision taken at once after it would still be made on the view before.
     """
     outcome = outcome_of(await txn)
-    world.post(ClusterSeen(await world.store.read()))
+    try:
+        world.post(ClusterSeen(await world.store.read()))
+    except StoreError as error:
+        return Outcome(Result.UNKNOWN, "unknown", f"{outcome.result.value}, and then: {error}")
     return outcome
 
 
@@ -80,14 +84,15 @@ async def reattach_leader(world: World, action: actions.ReattachLeader) -> Outco
 
 
 async def release_leader(world: World, action: actions.ReleaseLeader) -> Outcome:
-    return await _then_read(world, world.store.release_leader(world.me, action.term))
+    parting = None if action.parting is None else Request(leader=world.me, offer=action.parting)
+    return await _then_read(world, world.store.release_leader(world.me, action.term, action.leader_revision, parting))
 
 
 async def put_offer(world: World, action: actions.PutOffer) -> Outcome:
     request = Request(
         leader=world.me, candidate=action.successor, offer=action.offer, mod_revision=action.request_revision
     )
-    return await _then_read(world, world.store.put_offer(world.me, request))
+    return await _then_read(world, world.store.put_offer(world.me, request, action.leader_revision))
 
 
 async def withdraw_offer(world: World, action: actions.WithdrawOffer) -> Outcome:

@@ -12,9 +12,9 @@ from hamgr.cli.config import CliConfig, read_config
 from hamgr.cli.context import Globals
 from hamgr.cli.errors import BadConfig, Refused, Unavailable
 from hamgr.cli.rest import RestAccess
-from hamgr.core.actions import Result
 from hamgr.core.cluster import ClusterView
 from hamgr.core.policy import Policy
+from hamgr.core.result import Result
 from hamgr.dcs.client import EtcdClient
 from hamgr.dcs.errors import OutcomeUnknown, StoreError, StoreRefused
 from hamgr.dcs.etcd import EtcdStore

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from hamgr.core.cluster import HistoryLine, LeaderKey, Member, Offer, Status
 from hamgr.core.pipeline import Record
@@ -238,7 +237,7 @@ class TakeLeader:
 
 @dataclass(frozen=True, slots=True)
 class ReattachLeader:
-    """Put the leader key that names this member onto its present lease; the term stays."""
+    """Write the leader key that this member holds afresh: what was sent before and compares it is void."""
 
     old: LeaderKey
     lane = Lane.LEADERSHIP
@@ -246,9 +245,15 @@ class ReattachLeader:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseLeader:
-    """Give the leader key up. Only when no server process is left."""
+    """Give the leader key up. Only when no server process is left.
+
+    `parting` is left in the request key for the record of whoever is elected: where this WAL ended, and why.
+    """
 
     term: Term
+    leader_revision: int = 0
+    """mod_revision of the leader key that is given up."""
+    parting: Offer | None = None
     lane = Lane.LEADERSHIP
 
 
@@ -259,6 +264,8 @@ class PutOffer:
     offer: Offer
     successor: str
     request_revision: int
+    leader_revision: int = 0
+    """mod_revision of the leader key that is offered."""
     lane = Lane.LEADERSHIP
 
 
@@ -376,20 +383,5 @@ Action = (
 )
 
 
-class Result(Enum):
-    """How an action ended. UNKNOWN: it may have taken effect; only reading back settles it."""
-
-    DONE = "done"
-    REFUSED = "refused"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The end of one action. `code` names a refusal or failure, `text` says it for people, `value` is by action."""
-
-    result: Result
-    code: str = ""
-    text: str = ""
-    value: Any = None
+GIVING_AWAY = (PutOffer, ReleaseLeader)
+"""Actions after which somebody else may lead."""

@@ -22,6 +22,7 @@ from hamgr.core.actions import (
 from hamgr.core.budget import budget_by_stage
 from hamgr.core.cluster import HistoryLine, Member, Status
 from hamgr.core.pipeline import record_of
+from hamgr.core.portrait import server_role, server_state
 from hamgr.core.rules.switchover import prepares_for
 from hamgr.core.scene import Scene
 from hamgr.core.server import DataDir, Phase
@@ -57,8 +58,8 @@ def _member(scene: Scene, note: str) -> Member:
         name=me.name,
         conn_url=me.conn_url,
         api_url=me.api_url,
-        state=member_state(scene),
-        role="primary" if is_primary else "replica",
+        state=server_state(scene.state),
+        role=server_role(server),
         version=me.version,
         server_version=server.server_version,
         timeline=server.timeline,
@@ -69,28 +70,6 @@ def _member(scene: Scene, note: str) -> Member:
         ready_for=scene.state.prepared_for,
         note=note,
     )
-
-
-def member_state(scene: Scene) -> str:
-    """The server's state in Patroni's words."""
-    running = {task.action.__class__.__name__ for task in scene.state.under_way}
-    if running & {"Clone", "Reinitialize"}:
-        return "creating replica"
-    if "InitDb" in running:
-        return "initializing new cluster"
-    if "RestartServer" in running:
-        return "restarting"
-    if "Rewind" in running:
-        return "running pg_rewind"
-    words = {
-        Phase.RUNNING: "running",
-        Phase.STARTING: "starting",
-        Phase.STOPPING: "stopping",
-        Phase.CRASHED: "crashed",
-        Phase.STOPPED: "stopped",
-        Phase.UNKNOWN: "stopped",
-    }
-    return words[scene.server.phase]
 
 
 def keep_status(scene: Scene, _note: str) -> Iterator[Action | Instant]:

@@ -27,20 +27,22 @@ from hamgr.core.units import Instant
 Rule = Callable[[Scene], Verdict | None]
 
 RULES: tuple[Rule, ...] = (
-    lifecycle.replaced,
     fence.primary_without_right,
     fence.remains,
     fence.deadline_near,
+    lifecycle.replaced,
     lifecycle.stop_without_store,
     repair.unusable_data,
     lease.need_view,
     repair.foreign_data,
     lease.need_lease,
+    lease.twin,
     lease.key_on_old_lease,
     lifecycle.stop,
     bootstrap.initialize,
     lead.recall,
     switchover.hand_over,
+    lease.reassert,
     lead.promote,
     pause.paused,
     lead.crashed,
@@ -60,6 +62,7 @@ WORTH_A_NOTE = frozenset(
     {
         Code.UNUSABLE_DATA,
         Code.FOREIGN_DATA,
+        Code.TWIN,
         Code.BACKING_OFF,
         Code.NOT_STREAMING,
         Code.DIVERGED,

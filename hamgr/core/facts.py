@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hamgr.core.actions import Action, Outcome
+from hamgr.core.actions import Action
 from hamgr.core.cluster import ClusterView
 from hamgr.core.policy import Policy
+from hamgr.core.result import Outcome
 from hamgr.core.server import ServerIdentity, ServerView
 from hamgr.core.units import Instant, Term
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from hamgr.core import facts
-from hamgr.core.actions import Lane, Promote
+from hamgr.core.actions import Lane, Promote, TakeLeader
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import Fact
 from hamgr.core.outcomes import after_end
@@ -29,7 +29,7 @@ def observe(state: State, fact: Fact) -> State:
         case facts.ServerExited():
             return _exited(state, fact)
         case facts.ActionStarted():
-            return replace(state, under_way=(*state.under_way, UnderWay(fact.action, fact.at)))
+            return _started(state, fact)
         case facts.ActionEnded():
             remaining = tuple(task for task in state.under_way if task.action != fact.action)
             ended = replace(state, under_way=remaining, progress="")
@@ -42,6 +42,13 @@ def observe(state: State, fact: Fact) -> State:
             return replace(state, lease=Lease()) if fact.lease_id == state.lease.lease_id else state
         case _:
             return _observe_rest(state, fact)
+
+
+def _started(state: State, fact: facts.ActionStarted) -> State:
+    passage = state.passage
+    if isinstance(fact.action, TakeLeader) and passage is not None:
+        passage = passage.marked(voted_at=fact.at)
+    return replace(state, under_way=(*state.under_way, UnderWay(fact.action, fact.at)), passage=passage)
 
 
 def _observe_rest(state: State, fact: Fact) -> State:
@@ -126,7 +133,7 @@ def _with_vacancy(state: State, view: ClusterView, before: ClusterView | None) -
 def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> Passage:
     """The start of a record: what is known of the fault at the moment the vacancy is seen."""
     offer = view.request.offer if view.request is not None else None
-    if offer is not None and view.leader is not None:
+    if offer is not None and offer.term == view.term:
         elapsed = max(offer.elapsed_s.values(), default=0.0)
         return Passage(
             term=vacancy.term,
@@ -212,8 +219,7 @@ def _exited(state: State, fact: facts.ServerExited) -> State:
 
 
 def _with_crash(state: State, at: Instant) -> State:
-    last = state.crash.at if state.crash is not None else state.last_crash_at
-    return replace(state, crash=Crash(at), last_crash_at=last, verified_term=Term(0))
+    return replace(state, crash=Crash(at), verified_term=Term(0))
 
 
 def _routed(state: State, fact: facts.Routed) -> State:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hamgr.core import actions
-from hamgr.core.actions import Action, Result
+from hamgr.core.actions import GIVING_AWAY, Action
 from hamgr.core.cluster import Ballot
 from hamgr.core.facts import ActionEnded
 from hamgr.core.pipeline import Passage
+from hamgr.core.result import Result
 from hamgr.core.state import Failure, HandOver, State
 from hamgr.core.units import Instant, Lsn, Timeline
 
@@ -111,8 +112,9 @@ def _started(state: State, fact: ActionEnded) -> State:
     """A server that runs again has no crash to examine, and is no longer what was handed over."""
     if not _is_done(fact):
         return replace(state, diverged=True) if fact.outcome.code == "diverged" else state
-    crashed_at = state.crash.at if state.crash is not None else state.last_crash_at
-    return replace(state, crash=None, last_crash_at=crashed_at, hand_over=None, not_streaming_since=None)
+    in_place = isinstance(fact.action, actions.StartPrimary) and state.crash is not None
+    started_at = fact.at if in_place else state.started_in_place_at
+    return replace(state, crash=None, started_in_place_at=started_at, hand_over=None, not_streaming_since=None)
 
 
 def _history_checked(state: State, fact: ActionEnded) -> State:
@@ -145,7 +147,7 @@ def _voted(state: State, fact: ActionEnded) -> State:
     if state.vacancy is not None and state.vacancy.term == ballot.term:
         state = replace(state, vacancy=replace(state.vacancy, voted_at=fact.at))
     if state.passage is not None:
-        state = replace(state, passage=state.passage.marked(voted_at=fact.at, own_lsn=ballot.lsn))
+        state = replace(state, passage=state.passage.marked(own_lsn=ballot.lsn))
     return state
 
 
@@ -180,6 +182,13 @@ def _recorded(state: State, fact: ActionEnded) -> State:
         return state
     with_routed = fact.action.record.stage("routed").is_known
     return replace(state, passage=state.passage.marked(recorded=True, recorded_routed=with_routed))
+
+
+def _reasserted(state: State, fact: ActionEnded) -> State:
+    if not _is_done(fact):
+        return state
+    given_away = {kind.__name__ for kind in GIVING_AWAY}
+    return replace(state, failures=tuple(f for f in state.failures if f.kind not in given_away))
 
 
 def _in_history(state: State, fact: ActionEnded) -> State:
@@ -243,6 +252,7 @@ MARKS: dict[type[Action] | Any, Mark] = {
     actions.ReleaseLeader: _released,
     actions.PutRecord: _recorded,
     actions.PutHistory: _in_history,
+    actions.ReattachLeader: _reasserted,
     actions.RestartServer: _order_carried_out,
     actions.Reinitialize: _order_carried_out,
     actions.PutStatus: _status_written,

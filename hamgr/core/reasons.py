@@ -29,6 +29,8 @@ class Code(Enum):
     WAIT_INITIALIZE = "wait_initialize"
     WAIT_LEADER = "wait_leader"
     RETAKING_KEY = "retaking_key"
+    OLD_LEASE = "old_lease"
+    TWIN = "twin"
     PROMOTING = "promoting"
     VERIFYING = "verifying"
     SERVER_STARTING = "server_starting"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hamgr.core.actions import Action, PutOffer, ReleaseLeader, Upstream
+from hamgr.core.actions import GIVING_AWAY, Action, Upstream
 from hamgr.core.cluster import ClusterView, LeaderKey, Member, Offer, Request
 from hamgr.core.policy import KILL_BUDGET_S, STOP_BEFORE_KILL_S, Policy
 from hamgr.core.reasons import Reason
@@ -14,7 +14,6 @@ from hamgr.core.units import Instant, after
 
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 10.0
-GIVING_AWAY = (PutOffer, ReleaseLeader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +99,12 @@ class Scene:
 
     @property
     def is_settled(self) -> bool:
-        """Nothing is on its way that gives the key away, and the view is newer than what failed to. A server started
-        before that is known could be a second primary.
+        """Nothing is on its way that gives the key away, and nothing that was sent to can take effect any more: a
+        server started while it can could be a second primary. What failed counts until the key was written afresh.
         """
         for kind in GIVING_AWAY:
             failure = self.state.failure(kind.__name__)
-            is_open = failure is not None and failure.code != "compare" and failure.at >= self.view.seen_at
-            if is_open or self.state.running(kind):
+            if (failure is not None and failure.code != "compare") or self.state.running(kind):
                 return False
         return True
 
@@ -120,6 +118,13 @@ class Scene:
         """Where a replica should stream from: the leader, as far as its address is known."""
         member = self.view.member(self.other_leader) if self.other_leader else None
         return upstream_of(member) if member else Upstream(self.other_leader)
+
+    @property
+    def is_foreign(self) -> bool:
+        """The local data belongs to another cluster: whatever runs on it is not ours to touch."""
+        local = self.server.system_identifier
+        cluster = self.state.cluster.system_identifier if self.state.cluster else ""
+        return bool(local) and bool(cluster) and local != cluster
 
     @property
     def is_server_down(self) -> bool:

@@ -126,7 +126,8 @@ class State:
     progress: str = ""
     failures: tuple[Failure, ...] = ()
     crash: Crash | None = None
-    last_crash_at: Instant | None = None
+    started_in_place_at: Instant | None = None
+    """When this server was last started again as a primary after a crash."""
     hand_over: HandOver | None = None
     vacancy: Vacancy | None = None
     passage: Passage | None = None

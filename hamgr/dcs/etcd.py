@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol
 
-from hamgr.core.actions import Result
 from hamgr.core.cluster import Ballot, ClusterView, HistoryLine, LeaderKey, Member, Request, Status, SyncState
+from hamgr.core.result import Result
 from hamgr.core.units import Instant, Term
 from hamgr.dcs import codec, transactions
 from hamgr.dcs.endpoints import EtcdConfig
@@ -143,14 +143,19 @@ class EtcdStore:
         change = transactions.retake_leader(self._keys, me, lease_id, term_revision, roster_revision)
         return await self._settled(change)
 
-    async def release_leader(self, me: str, term: Term) -> TxnOutcome:
-        return await self._settled(transactions.release_leader(self._keys, me, term))
+    async def release_leader(
+        self, me: str, term: Term, leader_revision: int = 0, parting: Request | None = None
+    ) -> TxnOutcome:
+        text = None if parting is None else codec.encode_request(parting)
+        return await self._settled(transactions.release_leader(self._keys, me, term, leader_revision, text))
 
-    async def put_offer(self, me: str, request: Request) -> TxnOutcome:
+    async def put_offer(self, me: str, request: Request, leader_revision: int = 0) -> TxnOutcome:
         if request.offer is None:
             raise ValueError("the request holds no offer")
         value = codec.encode_request(request)
-        change = transactions.put_offer(self._keys, me, request.offer.term, value, request.mod_revision)
+        change = transactions.put_offer(
+            self._keys, me, request.offer.term, value, request.mod_revision, leader_revision
+        )
         return await self._settled(change)
 
     async def withdraw_offer(self, me: str, request_revision: int) -> TxnOutcome:

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hamgr.core.actions import Result
 from hamgr.core.cluster import Ballot, ClusterView, HistoryLine, LeaderKey, Member, Request, Status, SyncState
+from hamgr.core.result import Result
 from hamgr.core.units import Instant, Term
 from hamgr.dcs.ops import Gap, Interrupted
 from hamgr.dcs.transactions import LeaderClaim
@@ -89,9 +89,14 @@ class Store(Protocol):
 
     async def retake_leader(self, me: str, lease_id: int, term_revision: int, roster_revision: int) -> TxnOutcome: ...
 
-    async def release_leader(self, me: str, term: Term) -> TxnOutcome: ...
+    async def release_leader(
+        self, me: str, term: Term, leader_revision: int = 0, parting: Request | None = None
+    ) -> TxnOutcome:
+        """Give the key up, if it was not written since `leader_revision`; `parting` holds an offer, for the
+        successor's record."""
+        ...
 
-    async def put_offer(self, me: str, request: Request) -> TxnOutcome:
+    async def put_offer(self, me: str, request: Request, leader_revision: int = 0) -> TxnOutcome:
         """Write `request`, which holds an offer, over the request of `request.mod_revision` (0: none)."""
         ...
 

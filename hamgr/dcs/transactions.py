@@ -150,11 +150,23 @@ def _is_led_by_lease(keys: ScopeKeys, me: str, lease_id: int) -> Callable[[Found
     return is_done
 
 
-def release_leader(keys: ScopeKeys, me: str, term: Term) -> Change:
-    """The leader key is not mine any more. Done as well when it was not mine before."""
+def _held(keys: ScopeKeys, leader_revision: int) -> tuple[Compare, ...]:
+    """The leader key was not written since that revision; 0: in any case.
+
+    What gives the lead away compares it, so that the holder can make sure that nothing it sent before takes effect
+    late: it writes the key afresh.
+    """
+    return (unchanged(keys.leader, leader_revision),) if leader_revision else ()
+
+
+def release_leader(
+    keys: ScopeKeys, me: str, term: Term, leader_revision: int = 0, parting: str | None = None
+) -> Change:
+    """The leader key is not mine any more. Done as well when it was not mine before. `parting`: left in `failover`."""
+    parting_put = () if parting is None else (Put(keys.request, parting),)
     return _change(
-        (holds(keys.leader, me), holds(keys.term, str(term))),
-        (Delete(keys.leader),),
+        (holds(keys.leader, me), holds(keys.term, str(term)), *_held(keys, leader_revision)),
+        (Delete(keys.leader), *parting_put),
         lambda found: _value(found, keys.leader) != me,
     )
 
@@ -170,10 +182,17 @@ def put_as_leader(keys: ScopeKeys, me: str, key: str, value: str, expected_revis
     )
 
 
-def put_offer(keys: ScopeKeys, me: str, term: Term, value: str, expected_revision: int) -> Change:
+def put_offer(
+    keys: ScopeKeys, me: str, term: Term, value: str, expected_revision: int, leader_revision: int = 0
+) -> Change:
     """While I lead in `term`: the request key becomes my offer."""
     return _change(
-        (holds(keys.leader, me), holds(keys.term, str(term)), unchanged(keys.request, expected_revision)),
+        (
+            holds(keys.leader, me),
+            holds(keys.term, str(term)),
+            *_held(keys, leader_revision),
+            unchanged(keys.request, expected_revision),
+        ),
         (Put(keys.request, value),),
         lambda found: _value(found, keys.leader) == me and _value(found, keys.request) == value,
     )

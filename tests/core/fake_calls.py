@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from hamgr.core import actions, facts
-from hamgr.core.actions import Lane, Outcome, Result
+from hamgr.core.actions import Lane
 from hamgr.core.cluster import Ballot, Request
 from hamgr.core.outcomes import Promoted, WalEnd
+from hamgr.core.result import Outcome, Result
 from hamgr.core.server import DataDir, Phase
 from hamgr.core.slotnames import slot_name
 from hamgr.core.units import Instant, Lsn, Timeline
@@ -78,13 +79,16 @@ def reattach_leader(world: World, agent: Agent, action: actions.ReattachLeader) 
 
 
 def release_leader(world: World, agent: Agent, action: actions.ReleaseLeader) -> Outcome:
-    holds = _leads(world, agent) and world.etcd.get("term") == action.term
-    outcome = _txn(world, agent, holds, {}, ("leader",))
+    is_held = world.etcd.mod("leader") == action.leader_revision
+    holds = _leads(world, agent) and world.etcd.get("term") == action.term and is_held
+    parting = Request(leader=agent.name, offer=action.parting)
+    outcome = _txn(world, agent, holds, {"failover": (parting, 0)} if action.parting else {}, ("leader",))
     return outcome if _leads(world, agent) else DONE
 
 
 def put_offer(world: World, agent: Agent, action: actions.PutOffer) -> Outcome:
-    holds = _leads(world, agent) and world.etcd.mod("failover") == action.request_revision
+    is_held = world.etcd.mod("leader") == action.leader_revision
+    holds = _leads(world, agent) and is_held and world.etcd.mod("failover") == action.request_revision
     request = Request(leader=agent.name, candidate=action.successor, offer=action.offer)
     return _txn(world, agent, holds, {"failover": (request, 0)}, ())
 

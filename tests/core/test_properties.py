@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hamgr.core import actions, facts
-from hamgr.core.actions import Exit, Fence, Lane, Outcome, Result
+from hamgr.core.actions import Exit, Fence, Lane
 from hamgr.core.cluster import Ballot, ClusterView, LeaderKey, Member, Offer, Request, Status, Tags
 from hamgr.core.decide import decide
 from hamgr.core.observe import observe
 from hamgr.core.order import best_first, is_ahead_of
 from hamgr.core.outcomes import Promoted, WalEnd
 from hamgr.core.policy import Policy
+from hamgr.core.result import Outcome, Result
 from hamgr.core.server import ControlFile, DataDir, Phase, ServerIdentity, ServerView
 from hamgr.core.state import Myself, State
 from hamgr.core.units import Instant, Lsn, Term, Timeline

@@ -18,15 +18,16 @@ from core.fake_calls import CALLS, NO_ETCD, STORE_LANES
 from core.fake_etcd import FakeEtcd
 from core.fake_server import FakeServer
 from hamgr.core import actions, facts
-from hamgr.core.actions import Action, Lane, Outcome, Result
+from hamgr.core.actions import Action, Lane
 from hamgr.core.cluster import Request, Tags
 from hamgr.core.decide import Decision, decide
 from hamgr.core.observe import observe
 from hamgr.core.pipeline import Record
 from hamgr.core.policy import Policy
+from hamgr.core.result import Outcome, Result
 from hamgr.core.server import Phase
 from hamgr.core.state import Myself, State
-from hamgr.core.units import Instant
+from hamgr.core.units import Instant, Term
 
 ACTION_S = 0.005
 RECEIVE_PATIENCE_S = 0.2
@@ -117,8 +118,9 @@ class World:
         agent.generation += 1
         self.held = [held for held in self.held if held[0] != name]
         lease = before.lease
-        if lease.deadline is not None and self.now < lease.deadline and agent.guard_deadline is not None:
-            agent.post(facts.LeaseAdopted(lease.lease_id, lease.deadline, lease.term))
+        if lease.deadline is not None and self.now < lease.deadline:
+            term = lease.term if agent.guard_deadline is not None else Term(0)
+            agent.post(facts.LeaseAdopted(lease.lease_id, lease.deadline, term))
         self.probe(agent)
         agent.renew_at = self.now
         self._tick(agent, agent.generation)

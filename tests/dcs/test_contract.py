@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from hamgr.core.actions import Result
 from hamgr.core.cluster import Ballot, ClusterView, HistoryLine, Member, Offer, Request, Status, SyncState
+from hamgr.core.result import Result
 from hamgr.core.units import Lsn, Term, Timeline
 from hamgr.dcs.client import EtcdClient
 from hamgr.dcs.errors import LeaseExpired

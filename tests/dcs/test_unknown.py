@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from hamgr.core.actions import Result
 from hamgr.core.cluster import ClusterView
+from hamgr.core.result import Result
 from hamgr.core.units import Term
 from hamgr.dcs.client import EtcdClient
 from hamgr.dcs.endpoints import EtcdConfig

@@ -21,7 +21,7 @@ def may_write(scene: Scene) -> bool:
 
 def primary_without_right(scene: Scene) -> Verdict | None:
     """A server that may write, and no right to it: kill the whole tree."""
-    if not may_write(scene) or scene.may_be_primary:
+    if not may_write(scene) or scene.may_be_primary or scene.is_foreign:
         return None
     if scene.state.cluster is not None and not scene.state.cluster.system_identifier and scene.leader is None:
         return None

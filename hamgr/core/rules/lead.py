@@ -17,11 +17,10 @@ from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.server import Phase
 from hamgr.core.state import Crash
-from hamgr.core.units import Lsn, after
+from hamgr.core.units import Instant, Lsn, after
 
-CRASH_LOOP_S = 60.0
-"""A second crash within this time fails over even if no replica holds everything."""
-
+DIES_AT_ONCE_S = 10.0
+"""A server that ended so soon after its start is given up even if no replica holds everything (docs/adr/0005)."""
 
 HOPELESS_AFTER = 3
 """So many promotions failed in a row: the lease is left to run out, another may have more luck."""
@@ -39,7 +38,7 @@ def crashed(scene: Scene) -> Verdict | None:
     if not crash.declined and crash.end_lsn is not None and heirs(scene):
         return _offer(scene, crash)
     if _is_loop(scene, crash) and heirs(scene):
-        return Verdict(because(Code.CRASHED_AGAIN), (ReleaseLeader(scene.view.term),))
+        return Verdict(because(Code.CRASHED_AGAIN), (_release(scene),))
     return _start_in_place(scene)
 
 
@@ -53,34 +52,59 @@ def heirs(scene: Scene) -> tuple[Member, ...]:
 
 
 def _offer(scene: Scene, crash: Crash) -> Verdict:
-    end = crash.end_lsn or Lsn(0)
-    examined_at = crash.examined_at or scene.now
+    offer = _offer_after(scene, crash, crash.examined_at or scene.now)
     request = scene.view.request
-    offer = Offer(
+    request_revision = request.mod_revision if request else 0
+    action = PutOffer(offer, "", request_revision, held_since(scene))
+    return Verdict(because(Code.OFFERING, lsn=offer.lsn), (action,))
+
+
+def _offer_after(scene: Scene, crash: Crash, at: Instant) -> Offer:
+    return Offer(
         holder=scene.me,
         term=scene.view.term,
         timeline=crash.end_timeline,
-        lsn=end,
+        lsn=crash.end_lsn or Lsn(0),
         cause="server_crashed",
-        elapsed_s={"detect": 0.0, "fence": examined_at - crash.at},
+        elapsed_s={"detect": 0.0, "fence": at - crash.at},
     )
-    action = PutOffer(offer, successor="", request_revision=request.mod_revision if request else 0)
-    return Verdict(because(Code.OFFERING, lsn=end), (action,))
+
+
+def _release(scene: Scene) -> ReleaseLeader:
+    """Whoever is elected may lack WAL: how much is then on record."""
+    crash = scene.state.crash
+    parting = _offer_after(scene, crash, scene.now) if crash is not None and crash.end_lsn is not None else None
+    return ReleaseLeader(scene.view.term, held_since(scene), parting)
+
+
+def held_since(scene: Scene) -> int:
+    """mod_revision of the leader key."""
+    return scene.leader.mod_revision if scene.leader else 0
 
 
 def _wait_for_taker(scene: Scene, crash: Crash) -> Verdict:
     offered_at = crash.offered_at or crash.examined_at or crash.at
     give_up_at = after(offered_at, scene.policy.offer_timeout_s)
     end = crash.end_lsn or Lsn(0)
-    if scene.now < give_up_at:
+    if scene.now < give_up_at and not _nobody_can_take(scene, end):
         return Verdict(because(Code.OFFERING, lsn=end), wake_at=give_up_at)
     revision = scene.view.request.mod_revision if scene.view.request else 0
     return Verdict(because(Code.OFFER_DECLINED, lsn=end), (WithdrawOffer(revision),))
 
 
+def _nobody_can_take(scene: Scene, end: Lsn) -> bool:
+    """Every heir has voted since the offer and lacks some of its WAL, which none can get any more: the only server
+    that has it is down. So there is nothing to wait for.
+    """
+    request = scene.view.request
+    offered_in = request.mod_revision if request else 0
+    voted = {b.name: b.lsn for b in scene.view.ballots if b.mod_revision > offered_in}
+    return all(voted.get(heir.name, end) < end for heir in heirs(scene))
+
+
 def _is_loop(scene: Scene, crash: Crash) -> bool:
-    previous = scene.state.last_crash_at
-    return previous is not None and crash.at - previous < CRASH_LOOP_S
+    started_at = scene.state.started_in_place_at
+    return started_at is not None and crash.at - started_at < DIES_AT_ONCE_S
 
 
 def _start_in_place(scene: Scene) -> Verdict:
@@ -88,13 +112,11 @@ def _start_in_place(scene: Scene) -> Verdict:
         # Where etcd answers, it was this member's own illness that let the lease come so near its end.
         is_store_down = scene.state.store_failed_at is not None
         return Verdict(because(Code.STORE_DOWN, error=scene.state.store_error), may_renew=is_store_down)
-    if not scene.is_settled:
-        return Verdict(because(Code.RELEASING))
     action = _start(scene)
     retry_at = scene.retry_at(type(action))
     failure = scene.state.failure(type(action).__name__)
     if failure is not None and heirs(scene) and (failure.count >= 2 or failure.code == "timeout"):
-        return Verdict(because(Code.START_TOOK_TOO_LONG, text=failure.text), (ReleaseLeader(scene.view.term),))
+        return Verdict(because(Code.START_TOOK_TOO_LONG, text=failure.text), (_release(scene),))
     if scene.now < retry_at:
         left = because(Code.BACKING_OFF, left_s=f"{retry_at - scene.now:.1f}", text=failure.text if failure else "")
         return Verdict(left, wake_at=retry_at)
@@ -144,6 +166,8 @@ def promote(scene: Scene) -> Verdict | None:
     if not scene.holds_key or scene.server.phase is not Phase.RUNNING:
         return None
     term = scene.view.term
+    if scene.state.verified_term != term and not scene.server.answered:
+        return Verdict(because(Code.SERVER_STARTING))
     if scene.state.verified_term == term and not scene.server.is_replica:
         return None
     retry_at = scene.retry_at(Promote)

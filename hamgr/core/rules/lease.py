@@ -38,9 +38,30 @@ def has_given_up(scene: Scene) -> bool:
     )
 
 
+def twin(scene: Scene) -> Verdict | None:
+    """Another agent lives under this name at another address: it must not be disturbed."""
+    other = scene.view.member(scene.me)
+    if other is None or other.lease_id == scene.state.lease.lease_id or other.conn_url == scene.state.me.conn_url:
+        return None
+    return Verdict(because(Code.TWIN, name=scene.me, address=other.conn_url))
+
+
 def key_on_old_lease(scene: Scene) -> Verdict | None:
-    """The key names this member but hangs on a lease of its past: move it, in the same term."""
+    """The key names this member but hangs on a lease that it did not adopt: it lets that one run out. To move the key
+    would be to take it from whoever else may live under this name, and lead.
+    """
     leader = scene.leader
     if leader is None or leader.name != scene.me or leader.lease_id == scene.state.lease.lease_id:
         return None
-    return Verdict(because(Code.RETAKING_KEY), (ReattachLeader(leader),))
+    return Verdict(because(Code.OLD_LEASE))
+
+
+def reassert(scene: Scene) -> Verdict | None:
+    """Something that gives the key away was sent and its end is not known. Before a server starts here, the key is
+    written afresh, so that it cannot take effect any more.
+    """
+    if not scene.holds_key or scene.is_settled or scene.leader is None:
+        return None
+    if scene.is_server_down or scene.server.is_replica:
+        return Verdict(because(Code.RETAKING_KEY), (ReattachLeader(scene.leader),))
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hamgr.core.actions import Exit, Fence, HandOverStop, ReleaseLeader, StopServer
 from hamgr.core.reasons import Code, because
-from hamgr.core.rules.lead import heirs
+from hamgr.core.rules.lead import heirs, held_since
 from hamgr.core.rules.switchover import after_stop
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.server import Phase
@@ -50,7 +50,7 @@ def stop(scene: Scene) -> Verdict | None:
         action = HandOverStop(0, "", scene.policy.primary_stop_timeout_s, checkpoint_first=True)
         return Verdict(because(Code.STOPPING), (action,))
     if scene.is_server_down:
-        return Verdict(because(Code.RELEASING), (ReleaseLeader(scene.view.term),))
+        return Verdict(because(Code.RELEASING), (ReleaseLeader(scene.view.term, held_since(scene)),))
     return _stop_and_exit(scene)
 
 

@@ -7,7 +7,9 @@ from hamgr.core.cluster import Member
 from hamgr.core.reasons import Code, Reason, because
 from hamgr.core.scene import Scene, Verdict, upstream_of
 from hamgr.core.server import DataDir, Phase
-from hamgr.core.units import after
+from hamgr.core.units import Instant, after
+
+ELECTION_TAKES_S = 5.0
 
 SUSPECT_AFTER_S = 1.0
 """A replica that has not streamed for this long has its history compared with the leader's."""
@@ -22,10 +24,9 @@ def unusable_data(scene: Scene) -> Verdict | None:
 
 def foreign_data(scene: Scene) -> Verdict | None:
     """A data directory of another cluster: never started, never touched."""
-    local = scene.server.system_identifier
-    cluster = scene.view.system_identifier
-    if not local or not cluster or local == cluster:
+    if not scene.is_foreign:
         return None
+    local, cluster = scene.server.system_identifier, scene.view.system_identifier
     if scene.state.stopping_since is not None:
         return Verdict(because(Code.STOPPED), (Exit(0),), may_renew=False)
     return Verdict(because(Code.FOREIGN_DATA, local=local, cluster=cluster), may_renew=not scene.holds_key)
@@ -56,8 +57,19 @@ def start(scene: Scene) -> Verdict | None:
     needs_check = _may_have_diverged(scene)
     if needs_check and leader.name and not _is_primary_ready(scene):
         return Verdict(because(Code.WAIT_LEADER, why=f"{leader.name} is not a primary yet"))
+    if needs_check and not leader.name and (wait_until := _election_ends_by(scene)) is not None:
+        return Verdict(because(Code.WAIT_LEADER, why="an election is on"), wake_at=wait_until)
     action = StartStandby(leader, check_history=needs_check and bool(leader.host))
     return _when_ready(scene, because(Code.STARTING_STANDBY, leader=leader.name or "nobody yet"), action)
+
+
+def _election_ends_by(scene: Scene) -> Instant | None:
+    """While others elect, a former primary waits: to start now and to be rewound then would take longer."""
+    vacancy = scene.state.vacancy
+    if vacancy is None or not any(m.state == "running" and m.name != scene.me for m in scene.view.members):
+        return None
+    ends_by = after(vacancy.since, ELECTION_TAKES_S)
+    return ends_by if scene.now < ends_by else None
 
 
 def follow(scene: Scene) -> Verdict | None:

@@ -82,7 +82,8 @@ def _put_offer(scene: Scene, stopped: HandOver, cause: str, revision: int) -> Pu
         cause=cause,
         elapsed_s={"detect": 0.0, "fence": stopped.stopped_at - stopped.began_at},
     )
-    return PutOffer(offer, stopped.successor, revision)
+    held_since = scene.leader.mod_revision if scene.leader else 0
+    return PutOffer(offer, stopped.successor, revision, held_since)
 
 
 def prepares_for(scene: Scene) -> int:

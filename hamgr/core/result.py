@@ -1,0 +1,26 @@
+"""How an action ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+class Result(Enum):
+    """How an action ended. UNKNOWN: it may have taken effect; only reading back settles it."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of one action. `code` names a refusal or failure, `text` says it for people, `value` is by action."""
+
+    result: Result
+    code: str = ""
+    text: str = ""
+    value: Any = None
