@@ -32,9 +32,7 @@ class DynamicPostgresql(Section):
         sample=True,
     )
     use_slots: bool = option(_DEFAULT.use_slots, "Each member has a physical replication slot on the leader.")
-    parameters: Parameters = option(
-        {}, "PostgreSQL parameters of every member.", sample={"max_connections": 100}
-    )
+    parameters: Parameters = option({}, "PostgreSQL parameters of every member.", sample={"max_connections": 100})
     pg_hba: Lines = option((), "Lines of pg_hba.conf of every member whose file has no `postgresql.pg_hba`.")
 
 
@@ -133,9 +131,7 @@ class DynamicSettings(Section):
         _DEFAULT.synchronous_node_count, "How many standbys must confirm a commit.", ge=1, le=1000
     )
     slots: dict[str, Any] = option({}, "Permanent replication slots by name.")
-    ignore_slots: tuple[dict[str, Any], ...] = option(
-        (), "Slots, matched by their properties, that hamgr leaves."
-    )
+    ignore_slots: tuple[dict[str, Any], ...] = option((), "Slots, matched by their properties, that hamgr leaves.")
     postgresql: DynamicPostgresql = Field(default=DynamicPostgresql())
 
     def policy(self) -> Policy:

@@ -135,9 +135,7 @@ def parse_hosts(value: object) -> tuple[Address, ...]:
     if not isinstance(parts, list | tuple):
         raise ValueError("is not a list of host:port")
     cleaned = [part.strip().strip("'\"") if isinstance(part, str) else part for part in parts]
-    return tuple(
-        part if isinstance(part, Address) else _parse_address(part, 2379) for part in cleaned if part
-    )
+    return tuple(part if isinstance(part, Address) else _parse_address(part, 2379) for part in cleaned if part)
 
 
 def parse_host(value: object) -> Address:

@@ -79,9 +79,7 @@ def _normalize(source: Source) -> tuple[str, list[Problem]]:
     elif "etcd" in raw:
         name = "etcd"
         raw["etcd3"] = raw.pop("etcd")
-        moved = {
-            f"etcd3{path[4:]}": text for path, text in source.written.items() if path.startswith("etcd.")
-        }
+        moved = {f"etcd3{path[4:]}": text for path, text in source.written.items() if path.startswith("etcd.")}
         source.written.update(moved)
     log = raw.get("log")
     if isinstance(log, dict) and log.get("format") not in (None, "text", "json"):
@@ -120,9 +118,7 @@ def _relations(settings: Settings, policy: Policy) -> Iterator[Problem]:
     yield from _without_effect(settings)
     if (settings.restapi.keyfile or settings.restapi.keyfile_password) and not settings.restapi.certfile:
         yield Problem("restapi.certfile", "is missing, but a key for it is given")
-    if settings.restapi.verify_client != "none" and not (
-        settings.restapi.certfile and settings.restapi.cafile
-    ):
+    if settings.restapi.verify_client != "none" and not (settings.restapi.certfile and settings.restapi.cafile):
         yield Problem("restapi.verify_client", "needs certfile and cafile")
     if bool(settings.etcd3.cert) != bool(settings.etcd3.key) and settings.etcd3.key:
         yield Problem("etcd3.cert", "is missing, but a key for it is given")
@@ -138,9 +134,7 @@ def _address_problems(settings: Settings) -> Iterator[Problem]:
         yield Problem("postgresql.connect_address", "is missing, and postgresql.listen is a wildcard", hint)
         return
     if settings.server_address == settings.rest_address:
-        yield Problem(
-            "restapi.connect_address", "is the address of PostgreSQL", "give the REST server its own port"
-        )
+        yield Problem("restapi.connect_address", "is the address of PostgreSQL", "give the REST server its own port")
     local = ("127.0.0.1", "::1", "localhost")
     is_remote = any(endpoint.host not in local for endpoint in settings.etcd3.endpoints)
     for key, address in (
@@ -209,10 +203,6 @@ def _is_in(raw: Mapping[Any, Any], path: str) -> bool:
     for key, value in raw.items():
         if path == key:
             return value is not None
-        if (
-            path.startswith(f"{key}.")
-            and isinstance(value, Mapping)
-            and _is_in(value, path[len(str(key)) + 1 :])
-        ):
+        if path.startswith(f"{key}.") and isinstance(value, Mapping) and _is_in(value, path[len(str(key)) + 1 :]):
             return True
     return False

@@ -58,9 +58,7 @@ class Role(Section):
 class Superuser(Role):
     """The superuser: hamgr's own connection, and initdb's role."""
 
-    username: Plain = option(
-        "postgres", "Name of the role.", env="SUPERUSER_USERNAME", sample="postgres", min_length=1
-    )
+    username: Plain = option("postgres", "Name of the role.", env="SUPERUSER_USERNAME", sample="postgres", min_length=1)
     password: Secret = option(
         None,
         "Its password; not needed with a client certificate or a passfile.",

@@ -18,9 +18,7 @@ from hamgr.settings.table import Settings
 
 HIDDEN = "***"
 _SECRET_KEY = re.compile(r"passw|secret|token|authorization|cookie|conninfo", re.IGNORECASE)
-_SECRET_TEXT = re.compile(
-    r"""(\w*passw\w*\s*=\s*)("[^"]*"|'[^']*'|\S+)|(//[^/@:\s]*:)[^@\s]+@""", re.IGNORECASE
-)
+_SECRET_TEXT = re.compile(r"""(\w*passw\w*\s*=\s*)("[^"]*"|'[^']*'|\S+)|(//[^/@:\s]*:)[^@\s]+@""", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +108,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {
-            str(key): HIDDEN if _SECRET_KEY.search(str(key)) else _plain(inner)
-            for key, inner in value.items()
-        }
+        return {str(key): HIDDEN if _SECRET_KEY.search(str(key)) else _plain(inner) for key, inner in value.items()}
     return value if isinstance(value, bool | int | float | None) else _masked(str(value))

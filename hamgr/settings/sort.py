@@ -55,9 +55,7 @@ def _sorted_value(
     if inner is not None:
         return _sorted_section(value, inner, path, patroni_at, written)
     if item is not None and isinstance(value, list):
-        parts = [
-            _sorted_section(each, item, f"{path}.{at}", patroni_at, written) for at, each in enumerate(value)
-        ]
+        parts = [_sorted_section(each, item, f"{path}.{at}", patroni_at, written) for at, each in enumerate(value)]
         return [part[0] for part in parts], tuple(problem for part in parts for problem in part[1])
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return (written.get(path, str(value)) if is_number and is_text(field) else value), ()
@@ -71,9 +69,7 @@ def _sorted_section(
     return {}, (Problem(path, "is not a mapping of options"),)
 
 
-def _stranger(
-    path: str, key: object, model: type[Section], patroni_at: str, custom: frozenset[str]
-) -> Problem:
+def _stranger(path: str, key: object, model: type[Section], patroni_at: str, custom: frozenset[str]) -> Problem:
     if not isinstance(key, str):
         return Problem(path, f"YAML reads this key as a {type(key).__name__}", "write it in quotes")
     if key in custom:

@@ -116,15 +116,11 @@ class EtcdSection(Section):
         env="ETCD3_HOSTS",
         sample=["10.0.0.11:2379", "10.0.0.12:2379", "10.0.0.13:2379"],
     )
-    url: Annotated[str, AfterValidator(_url)] = option(
-        "", "One endpoint as `http(s)://host:port`.", env="ETCD3_URL"
-    )
+    url: Annotated[str, AfterValidator(_url)] = option("", "One endpoint as `http(s)://host:port`.", env="ETCD3_URL")
     protocol: Literal["http", "https"] = option("http", "Protocol of the endpoints.", env="ETCD3_PROTOCOL")
     username: str = option("", "User of etcd.", env="ETCD3_USERNAME")
     password: Secret = option(None, "Its password.", env="ETCD3_PASSWORD")
-    cacert: AbsolutePath = option(
-        "", "CA certificates that the endpoints' are checked with.", env="ETCD3_CACERT"
-    )
+    cacert: AbsolutePath = option("", "CA certificates that the endpoints' are checked with.", env="ETCD3_CACERT")
     cert: AbsolutePath = option("", "Client certificate.", env="ETCD3_CERT")
     key: AbsolutePath = option("", "Key of the client certificate.", env="ETCD3_KEY")
 
@@ -144,12 +140,8 @@ class BootstrapSection(Section):
     """What the first member makes the cluster with. Without effect once the cluster exists."""
 
     dcs: dict[str, Any] = option({}, "Seed of the dynamic configuration, see there.")
-    initdb: Flags = option(
-        (), "Options of initdb, without dashes.", sample=[{"encoding": "UTF8"}, "data-checksums"]
-    )
-    pg_hba: Lines = option(
-        (), "Lines of pg_hba.conf, where neither `postgresql.pg_hba` nor the cluster has any."
-    )
+    initdb: Flags = option((), "Options of initdb, without dashes.", sample=[{"encoding": "UTF8"}, "data-checksums"])
+    pg_hba: Lines = option((), "Lines of pg_hba.conf, where neither `postgresql.pg_hba` nor the cluster has any.")
 
 
 class TagsSection(Section):
@@ -157,9 +149,7 @@ class TagsSection(Section):
 
     model_config = ConfigDict(extra="allow")
     takes_any_key: ClassVar[bool] = True
-    __pydantic_extra__: dict[str, Annotated[str | int | float | bool, PlainValidator(parse_scalar)]] = Field(
-        init=False
-    )
+    __pydantic_extra__: dict[str, Annotated[str | int | float | bool, PlainValidator(parse_scalar)]] = Field(init=False)
 
     nofailover: bool = option(False, "Never becomes leader.", sample=False)
     noloadbalance: bool = option(False, "`/replica` says 503.", sample=False)
@@ -168,9 +158,7 @@ class TagsSection(Section):
     failover_priority: int | None = option(
         None, "Of equally advanced members the one with the highest leads; 0: never leads.", shown="1", ge=0
     )
-    sync_priority: int | None = option(
-        None, "As failover_priority, for the synchronous set.", shown="1", ge=0
-    )
+    sync_priority: int | None = option(None, "As failover_priority, for the synchronous set.", shown="1", ge=0)
     replicatefrom: str = option("", "Member to stream from instead of the leader.")
     nostream: bool = option(False, "No streaming, only the archive.")
 
@@ -182,17 +170,13 @@ class WatchdogSection(Section):
         "off", "`required`: no leader without the device.", origin="Patroni: automatic", sample="off"
     )
     device: AbsolutePath = option("/dev/watchdog", "The device.")
-    safety_margin: int = option(
-        -1, "Seconds before the lease ends; -1: half of ttl.", origin="Patroni: 5", ge=-1
-    )
+    safety_margin: int = option(-1, "Seconds before the lease ends; -1: half of ttl.", origin="Patroni: 5", ge=-1)
 
 
 class LogSection(Section):
     """The log, written to standard error."""
 
-    level: Annotated[str, AfterValidator(_level)] = option(
-        "INFO", "Least level that is written.", env="LOG_LEVEL"
-    )
+    level: Annotated[str, AfterValidator(_level)] = option("INFO", "Least level that is written.", env="LOG_LEVEL")
     format: str = option("text", "`text` or `json`.", origin="Patroni: a Python format")
     type: Literal["", "plain", "json"] = option("", "Patroni's name for the format: `plain` is text.")
 
