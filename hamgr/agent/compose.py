@@ -71,6 +71,7 @@ class Agent:
             state=self._state,
             post=self._loop.post,
             probe=self._sensor.probe,
+            probe_soon=self._sensor.probe_soon,
             recorded=self._recorded,
             seed_config=translate.seed_of(self._loaded),
             wanted=lambda: translate.server_config(self._loaded.settings, self._dynamic),

@@ -7,7 +7,7 @@ from hamgr.agent.journal import LOGGER
 from hamgr.agent.server_calls import SERVER_CALLS
 from hamgr.agent.store_calls import STORE_CALLS
 from hamgr.agent.world import World
-from hamgr.core.actions import Action, Lane, Reinitialize, RestartServer
+from hamgr.core.actions import Action, ExamineCrash, HandOverStop, Lane, Reinitialize, RestartServer
 from hamgr.core.facts import StoreFailed
 from hamgr.core.result import Outcome, Result
 from hamgr.dcs.errors import OutcomeUnknown, StoreError
@@ -23,7 +23,10 @@ class Bug(Exception):
 async def execute(world: World, action: Action) -> Outcome:
     """Carry the action out. Never raises but for cancellation and bugs: an error is an outcome with its words."""
     outcome = await _attempt(world, action)
-    if action.lane is Lane.SERVER:
+    if isinstance(action, HandOverStop | ExamineCrash):
+        # The pidfd has told of the server's end: the offer need not wait for another look at the disk.
+        world.probe_soon()
+    elif action.lane is Lane.SERVER:
         await world.probe()
     if isinstance(action, RestartServer | Reinitialize):
         tell = world.order_ends.pop(action.order_id, None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from hamgr.agent.clock import now
+from hamgr.agent.clock import now, wall
 from hamgr.agent.guardlink import GuardLink
-from hamgr.core.facts import ClusterSeen, Fact, GuardSeen, Probed, ServerExited, StoreFailed
+from hamgr.core.facts import ClusterSeen, Fact, GuardSeen, Probed, ServerExited, StoreFailed, WallClockSeen
 from hamgr.core.server import ServerIdentity
 from hamgr.core.state import State
 from hamgr.dcs.errors import StoreError
@@ -18,6 +18,7 @@ from hamgr.postgres.server import LocalServer
 
 RETRY_S = 0.2
 LONGEST_RETRY_S = 2.0
+WALL_STEP_S = 0.1
 
 
 class ServerSensor:
@@ -29,6 +30,7 @@ class ServerSensor:
         self._state = state
         self._watched: ServerIdentity | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._soon: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
 
     async def probe(self) -> None:
@@ -38,6 +40,10 @@ class ServerSensor:
             if seen.identity is not None and seen.identity != self._watched:
                 self._watch_exit(seen.identity)
             self._post(Probed(seen))
+
+    def probe_soon(self) -> None:
+        """Look beside what goes on. An error in it ends the sensor's own loop at its next turn."""
+        self._soon = asyncio.create_task(self.probe())
 
     async def run(self) -> None:
         """Probe once every loop_wait, for ever."""
@@ -80,10 +86,17 @@ async def watch_store(store: Store, post: Callable[[Fact], None], idle_s: Callab
 
 
 async def watch_guard(link: GuardLink, post: Callable[[Fact], None], beat_every_s: float) -> None:
-    """Beat for the guard from the decision loop's thread, and post when the guard's own beat stops or returns."""
+    """Beat for the guard from the decision loop's thread; post when the guard's own beat stops or returns, and when
+    the wall clock has stepped.
+    """
     seen = True
+    ahead_seen_s = 0.0
     while True:
         link.beat()
+        ahead_s = wall() - now()
+        if abs(ahead_s - ahead_seen_s) > WALL_STEP_S:
+            ahead_seen_s = ahead_s
+            post(WallClockSeen(ahead_s))
         if link.is_alive != seen:
             seen = link.is_alive
             post(GuardSeen(seen))

@@ -26,6 +26,8 @@ class World:
     post: Callable[[Fact], None]
     probe: Callable[[], Any]
     """Coroutine function: look at the server now and post what is seen."""
+    probe_soon: Callable[[], None]
+    """Have that done beside what goes on."""
     recorded: Callable[[Record], None]
     seed_config: Mapping[str, Any]
     wanted: Callable[[], ServerConfig]

@@ -169,9 +169,15 @@ class Reinitialize:
     lane = Lane.SERVER
 
 
+AFTER_PROMOTION = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Checkpoint (restart point on a replica) while serving, so that the stop that follows is short."""
+    """Checkpoint (restart point on a replica) while serving, so that the stop that follows is short.
+
+    For AFTER_PROMOTION: so that the control file knows the new timeline, without which nobody can be rewound to it.
+    """
 
     request_revision: int
     lane = Lane.CHECKPOINT

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from hamgr.core.actions import (
+    AFTER_PROMOTION,
     Action,
     ApplyConfig,
     Checkpoint,
@@ -142,6 +143,13 @@ def keep_history(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     yield from _retried(scene, PutHistory(lines, scene.view.history_revision))
 
 
+def checkpoint_promoted(scene: Scene, _note: str) -> Iterator[Action | Instant]:
+    """Once, after a promotion: the former leader's rewind waits for it."""
+    passage = scene.state.passage
+    if passage is not None and passage.writable_at is not None and scene.holds_key and not passage.checkpointed:
+        yield from _retried(scene, Checkpoint(AFTER_PROMOTION))
+
+
 def prepare(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """A replica that may be handed the lead checkpoints while the leader still serves."""
     revision = prepares_for(scene)
@@ -157,6 +165,7 @@ CHORES: tuple[Chore, ...] = (
     keep_config,
     keep_record,
     keep_history,
+    checkpoint_promoted,
     prepare,
 )
 

@@ -151,6 +151,13 @@ class GuardSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class WallClockSeen:
+    """What the wall clock shows beyond CLOCK_BOOTTIME, in seconds. For schedules that people made, nothing else."""
+
+    ahead_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Routed:
     """The first health check that was answered 200 as primary in this term."""
 
@@ -176,5 +183,6 @@ Fact = (
     | StopOrdered
     | ReplaceOrdered
     | GuardSeen
+    | WallClockSeen
     | Routed
 )

@@ -71,6 +71,8 @@ def _observe_rest(state: State, fact: Fact) -> State:
             return replace(state, replace_ordered_at=state.replace_ordered_at or fact.at)
         case facts.GuardSeen():
             return replace(state, guard_alive=fact.alive)
+        case facts.WallClockSeen():
+            return replace(state, wall_ahead_s=fact.ahead_s)
         case facts.Routed():
             return _routed(state, fact)
         case (

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hamgr.core import actions
-from hamgr.core.actions import GIVING_AWAY, Action
+from hamgr.core.actions import AFTER_PROMOTION, GIVING_AWAY, Action
 from hamgr.core.cluster import Ballot
 from hamgr.core.facts import ActionEnded
 from hamgr.core.pipeline import Passage
@@ -135,6 +135,9 @@ def _checkpointed(state: State, fact: ActionEnded) -> State:
     action = fact.action
     if not isinstance(action, actions.Checkpoint):
         return state
+    if action.request_revision == AFTER_PROMOTION:
+        passage = state.passage.marked(checkpointed=True) if state.passage is not None else None
+        return replace(state, passage=passage)
     return replace(state, prepared_for=action.request_revision, prepared_at=fact.at)
 
 
@@ -143,7 +146,9 @@ def _voted(state: State, fact: ActionEnded) -> State:
     if not isinstance(ballot, Ballot) or state.cluster is None:
         return state
     ballots = tuple(b for b in state.cluster.ballots if b.name != ballot.name)
-    state = replace(state, cluster=replace(state.cluster, ballots=(*ballots, ballot)))
+    # A view on its way that is older than the ballot would hide it, and have it cast again.
+    revision = max(state.cluster.revision, ballot.mod_revision)
+    state = replace(state, cluster=replace(state.cluster, ballots=(*ballots, ballot), revision=revision))
     if state.vacancy is not None and state.vacancy.term == ballot.term:
         state = replace(state, vacancy=replace(state.vacancy, voted_at=fact.at))
     if state.passage is not None:

@@ -96,6 +96,7 @@ class Passage:
     recorded: bool = False
     recorded_routed: bool = False
     in_history: bool = False
+    checkpointed: bool = False
 
     def marked(self, **instants: Any) -> Passage:
         """A copy with the given fields set."""

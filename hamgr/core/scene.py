@@ -10,7 +10,7 @@ from hamgr.core.policy import KILL_BUDGET_S, STOP_BEFORE_KILL_S, Policy
 from hamgr.core.reasons import Reason
 from hamgr.core.server import Phase, ServerView
 from hamgr.core.state import State
-from hamgr.core.units import Instant, after
+from hamgr.core.units import Instant, WallTime, after
 
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 10.0
@@ -90,6 +90,11 @@ class Scene:
             return self.holds_key
         lease = self.state.lease
         return lease.term > 0 and lease.deadline is not None and self.now < lease.deadline
+
+    def instant_of(self, wall: WallTime) -> Instant | None:
+        """When the wall clock of this host will show that time; None while it has not been read."""
+        ahead_s = self.state.wall_ahead_s
+        return None if ahead_s is None else Instant(wall - ahead_s)
 
     @property
     def has_time(self) -> bool:

@@ -122,6 +122,8 @@ class State:
     lease: Lease = field(default_factory=Lease)
     server: ServerView = field(default_factory=ServerView)
     guard_alive: bool = True
+    wall_ahead_s: float | None = None
+    """The wall clock less CLOCK_BOOTTIME; None: not seen yet."""
     under_way: tuple[UnderWay, ...] = ()
     progress: str = ""
     failures: tuple[Failure, ...] = ()

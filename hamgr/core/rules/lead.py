@@ -112,6 +112,8 @@ def _start_in_place(scene: Scene) -> Verdict:
         # Where etcd answers, it was this member's own illness that let the lease come so near its end.
         is_store_down = scene.state.store_failed_at is not None
         return Verdict(because(Code.STORE_DOWN, error=scene.state.store_error), may_renew=is_store_down)
+    if scene.server.control is None:
+        return Verdict(because(Code.SERVER_STARTING))
     action = _start(scene)
     retry_at = scene.retry_at(type(action))
     failure = scene.state.failure(type(action).__name__)
