@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from hamgr.agent.clock import now
+from hamgr.agent.journal import LOGGER
 from hamgr.agent.world import World
 from hamgr.core import actions
 from hamgr.core.facts import ActionProgressed
 from hamgr.core.outcomes import Promoted, WalEnd
 from hamgr.core.result import Outcome, Result
 from hamgr.core.scene import Scene
-from hamgr.core.units import Instant, Term
+from hamgr.core.units import Instant, Lsn, Term
+from hamgr.postgres.errors import ServerError
 from hamgr.postgres.process import Ending
 
 DONE = Outcome(Result.DONE)
@@ -94,10 +97,19 @@ async def _stopped(world: World, budget_s: float) -> Outcome:
     began_at = now()
     ending = await world.server.stop(budget_s)
     world.link.disarm()
-    position = await world.server.stopped_position()
-    was_clean = ending is Ending.CLEAN
-    value = WalEnd(position.timeline, position.lsn, was_clean, began_at)
-    return Outcome(Result.DONE, text=f"{ending.value}, WAL ends at {position.lsn}", value=value)
+    end = await _end_of_wal(world, Lsn(0))
+    value = replace(end, was_clean=ending is Ending.CLEAN, stop_began_at=began_at)
+    return Outcome(Result.DONE, text=f"{ending.value}, WAL ends at {end.lsn}", value=value)
+
+
+async def _end_of_wal(world: World, start: Lsn) -> WalEnd:
+    """Where the WAL on this disk ends; its `lsn` is None where that cannot be read (a full or broken disk)."""
+    try:
+        position = await world.server.stopped_position(start)
+    except ServerError as error:
+        LOGGER.warning("where the WAL ends cannot be read: %s", error)
+        return WalEnd(world.state().server.timeline, None, was_clean=False)
+    return WalEnd(position.timeline, position.lsn, was_clean=False)
 
 
 async def fence(world: World, _action: actions.Fence) -> Outcome:
@@ -110,10 +122,8 @@ async def examine_crash(world: World, action: actions.ExamineCrash) -> Outcome:
     """Nothing of the dead server is left, and it is known where its WAL ends."""
     await world.server.kill_tree()
     world.link.disarm()
-    position = await world.server.stopped_position(action.from_lsn)
-    return Outcome(
-        Result.DONE, text=f"WAL ends at {position.lsn}", value=WalEnd(position.timeline, position.lsn, was_clean=False)
-    )
+    end = await _end_of_wal(world, action.from_lsn)
+    return Outcome(Result.DONE, text=f"WAL ends at {end.lsn}", value=end)
 
 
 async def promote(world: World, action: actions.Promote) -> Outcome:

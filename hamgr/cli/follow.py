@@ -13,7 +13,7 @@ import click
 from hamgr.cli.connect import Site, require_done
 from hamgr.cli.errors import Refused, Unavailable
 from hamgr.cli.progress import has_new_leader, is_withdrawn, phases
-from hamgr.cli.rest import Reply, Unreachable, call, call_in_background
+from hamgr.cli.rest import Reply, Unreachable, call_in_background
 from hamgr.cli.timeline import Record
 from hamgr.core.cluster import ClusterView, Member, Request
 from hamgr.dcs.errors import StoreUnavailable
@@ -24,7 +24,6 @@ CHANGE_TIMEOUT_S = 60.0
 
 WATCH_IDLE_S = 2.0
 POLL_S = 0.02
-RECORD_TIMEOUT_S = 5.0
 
 
 @dataclass(slots=True)
@@ -86,8 +85,7 @@ async def change_leader(
     ]
     try:
         after = await _until_taken(store, before, request, events, log)
-        await _until_writable(site, after, log)
-        return after, await _record_of(store, after)
+        return after, await _record_of(store, after, log)
     finally:
         for task in tasks:
             task.cancel()
@@ -181,30 +179,16 @@ def _note(view: ClusterView) -> str:
     return f": {member.note}" if member is not None and member.note else ""
 
 
-async def _until_writable(site: Site, view: ClusterView, log: Log) -> None:
-    """Wait until the new leader itself says that it accepts writes."""
-    assert view.leader is not None
-    leader = view.member(view.leader.name)
-    if leader is None or not leader.api_url:
-        log.say("writable", f"whether {view.leader.name} is writable is not known: it announces no REST address")
-        return
+async def _record_of(store: EtcdStore, view: ClusterView, log: Log) -> Record:
+    """The record of the change, which the new leader writes once it has seen that it accepts writes.
+
+    Not asked of its health check: that is for those who route clients, and dates the stage `routed`.
+    """
+    leader = view.leader.name if view.leader else ""
     while log.left_s > 0:
-        try:
-            reply = await asyncio.to_thread(call, site.rest, leader, "GET", "/primary", timeout_s=1.0)
-            if reply.is_ok:
-                log.say("writable", f"{leader.name} is writable")
-                return
-        except Unreachable as silence:
-            log.say("silent", str(silence))
-        await asyncio.sleep(POLL_S)
-    raise Unavailable(f"{leader.name} has the lead and did not become writable in {CHANGE_TIMEOUT_S:.0f} s")
-
-
-async def _record_of(store: EtcdStore, view: ClusterView) -> Record | None:
-    deadline = time.monotonic() + RECORD_TIMEOUT_S
-    while time.monotonic() < deadline:
         for record in await store.list_records(3):
             if record.get("term") == view.term:
+                log.say("writable", f"{leader} is writable")
                 return record
-        await asyncio.sleep(POLL_S * 5)
-    return None
+        await asyncio.sleep(POLL_S)
+    raise Unavailable(f"{leader} has the lead and did not become writable in {CHANGE_TIMEOUT_S:.0f} s")

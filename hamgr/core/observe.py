@@ -44,10 +44,21 @@ def observe(state: State, fact: Fact) -> State:
             return _observe_rest(state, fact)
 
 
+def _compared(state: State, action: TakeLeader) -> dict[str, str]:
+    """The ballots that the transaction compares, as they are kept in the record."""
+    ballots = state.cluster.ballots if state.cluster is not None else ()
+    revisions = dict(action.ballots)
+    return {
+        ballot.name: f"{ballot.timeline}/{ballot.lsn}/{ballot.priority}"
+        for ballot in ballots
+        if revisions.get(ballot.name) == ballot.mod_revision
+    }
+
+
 def _started(state: State, fact: facts.ActionStarted) -> State:
     passage = state.passage
     if isinstance(fact.action, TakeLeader) and passage is not None:
-        passage = passage.marked(voted_at=fact.at)
+        passage = passage.marked(voted_at=fact.at, ballots=_compared(state, fact.action))
     return replace(state, under_way=(*state.under_way, UnderWay(fact.action, fact.at)), passage=passage)
 
 

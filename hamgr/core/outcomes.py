@@ -67,7 +67,8 @@ def _examined(state: State, fact: ActionEnded) -> State:
         return state
     end = fact.outcome.value
     if not isinstance(end, WalEnd):
-        return replace(state, crash=replace(state.crash, examined_at=fact.at))
+        # Something of the dead server may live on: nothing follows until the kill has succeeded.
+        return state
     crash = replace(state.crash, examined_at=fact.at, end_timeline=end.timeline, end_lsn=end.lsn)
     return replace(state, crash=crash)
 

@@ -18,6 +18,9 @@ CLOCK_DRIFT = 0.005
 STOP_BEFORE_KILL_S = 0.4
 """Before the guard's kill the agent tries to stop the server in order, so that replicas get the last WAL."""
 
+HOPELESS_AFTER = 3
+"""So many promotions (or initdbs) failed in a row: the lease is left to run out, another may have more luck."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:

@@ -197,7 +197,9 @@ def test_a_server_that_may_write_without_right_is_fenced_and_nothing_else(
     state = learned(history)
     may_write = state.server.is_alive and state.server.in_recovery is not True
     is_new = state.cluster is not None and not state.cluster.system_identifier and state.cluster.leader is None
-    if not may_write or is_entitled(state, now) or is_new or state.replace_ordered_at is not None:
+    ids = {state.server.system_identifier, state.cluster.system_identifier if state.cluster else ""} - {""}
+    is_foreign = len(ids) == 2
+    if not may_write or is_entitled(state, now) or is_new or is_foreign:
         return
     decision = decide(state, now)
     on_server = [action for action in decision.actions if action.lane is Lane.SERVER]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hamgr.core.actions import FinishInitialize, InitDb, Promote, StartPrimary, TakeInitialize
+from hamgr.core.policy import HOPELESS_AFTER
 from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.server import DataDir
@@ -37,13 +38,22 @@ def _was_primary(scene: Scene) -> bool:
     return server.control is not None and server.control.was_primary
 
 
+def heirs_at_birth(scene: Scene) -> tuple[str, ...]:
+    """Other members that are up and could make the cluster."""
+    return tuple(m.name for m in scene.view.members if m.name != scene.me and m.tags.may_lead)
+
+
 def _make(scene: Scene) -> Verdict:
     term = scene.view.term
     server = scene.server
     reason = because(Code.INITIALIZING)
     if server.data_dir in (DataDir.EMPTY, DataDir.UNFINISHED):
         retry_at = scene.retry_at(InitDb)
-        return Verdict(reason, (InitDb(),) if scene.now >= retry_at else (), wake_at=retry_at)
+        failure = scene.state.failure(InitDb.__name__)
+        # Left to run out, lease and `initialize` go, and another member may have more luck.
+        is_hopeless = failure is not None and failure.count >= HOPELESS_AFTER and bool(heirs_at_birth(scene))
+        actions = (InitDb(),) if scene.now >= retry_at and not is_hopeless else ()
+        return Verdict(reason, actions, wake_at=retry_at, may_renew=not is_hopeless)
     if scene.is_server_down:
         retry_at = scene.retry_at(StartPrimary)
         return Verdict(reason, (StartPrimary(term),) if scene.has_time else (), wake_at=retry_at)

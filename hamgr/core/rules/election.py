@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from hamgr.core.actions import CastBallot, Promote, TakeLeader
 from hamgr.core.cluster import Ballot, Request
 from hamgr.core.order import best_first, is_ahead_of
+from hamgr.core.policy import HOPELESS_AFTER
 from hamgr.core.reasons import Code, Reason, because
-from hamgr.core.rules.lead import HOPELESS_AFTER, heirs
+from hamgr.core.rules.lead import heirs
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.state import Vacancy
 from hamgr.core.units import Instant, Lsn, after

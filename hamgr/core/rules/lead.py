@@ -13,6 +13,7 @@ from hamgr.core.actions import (
     WithdrawOffer,
 )
 from hamgr.core.cluster import Member, Offer
+from hamgr.core.policy import HOPELESS_AFTER
 from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.server import Phase
@@ -21,9 +22,6 @@ from hamgr.core.units import Instant, Lsn, after
 
 DIES_AT_ONCE_S = 10.0
 """A server that ended so soon after its start is given up even if no replica holds everything (docs/adr/0005)."""
-
-HOPELESS_AFTER = 3
-"""So many promotions failed in a row: the lease is left to run out, another may have more luck."""
 
 
 def crashed(scene: Scene) -> Verdict | None:

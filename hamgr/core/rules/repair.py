@@ -35,7 +35,8 @@ def foreign_data(scene: Scene) -> Verdict | None:
 def clone(scene: Scene) -> Verdict | None:
     """No data yet (or what there is cannot be mended): copy it from the leader."""
     empty = scene.server.data_dir in (DataDir.EMPTY, DataDir.UNFINISHED)
-    if not empty and not scene.state.rewind_failed:
+    may_not_rewind = scene.state.diverged and not scene.policy.use_pg_rewind
+    if not empty and not scene.state.rewind_failed and not may_not_rewind:
         return None
     source = _clone_source(scene)
     if source is None:
