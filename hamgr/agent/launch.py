@@ -24,6 +24,10 @@ def command(file: Path) -> None:
         for problem in error.problems:
             click.echo(str(problem), err=True)
         sys.exit(EXIT_REFUSED_CONFIGURATION)
+    if os.geteuid() == 0:
+        # Before anything is made: a runtime directory of root's would keep the right user's agent from starting.
+        click.echo("PostgreSQL does not run as root: start `hamgr agent` as the server's user", err=True)
+        sys.exit(EXIT_REFUSED_CONFIGURATION)
     settings = loaded.settings
     try:
         os.makedirs(settings.runtime_dir, mode=0o700, exist_ok=True)
@@ -33,9 +37,6 @@ def command(file: Path) -> None:
             "(systemd: RuntimeDirectory=hamgr), or set guard.runtime_dir to a directory on tmpfs",
             err=True,
         )
-        sys.exit(EXIT_REFUSED_CONFIGURATION)
-    if os.geteuid() == 0:
-        click.echo("PostgreSQL does not run as root: start `hamgr agent` as the server's user", err=True)
         sys.exit(EXIT_REFUSED_CONFIGURATION)
     argv = guard_argv(
         settings.runtime_dir,
