@@ -68,12 +68,12 @@ class ServiceManager:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
         self._socket: _socket.socket | None = None
         self.watchdog_ns = 0
-        """How often it wants to hear WATCHDOG=1: half of its limit; 0 = never."""
+        """How often it hears WATCHDOG=1: a third of its limit, so that a round more does not exceed half; 0 = never."""
         if self._address:
             kind = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
             self._socket = _socket.socket(_socket.AF_UNIX, kind)
             limit_us = os.environ.get("WATCHDOG_USEC", "")
-            self.watchdog_ns = int(limit_us) * 500 if limit_us.isdigit() else 0
+            self.watchdog_ns = int(limit_us) * 1000 // 3 if limit_us.isdigit() else 0
 
     def tell(self, state: str) -> None:
         """Send it, or leave it: a full or missing socket is not the guard's trouble."""

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import Field
 
 from hamgr.core.policy import Policy
 from hamgr.settings.kinds import Bytes, Lines, Parameters, Seconds, SynchronousMode
-from hamgr.settings.problem import Problem
+from hamgr.settings.problem import Problem, join, warning
 from hamgr.settings.relations import adjust_timings, timing_problems
 from hamgr.settings.section import OWN, Section, option
 from hamgr.settings.sort import fit, sort_out
@@ -174,4 +174,16 @@ def parse_dynamic(raw: object, at: str = "") -> tuple[DynamicSettings, tuple[Pro
         return DynamicSettings(), (*problems, *broken)
     adjusted, notes = adjust_timings(settings.policy(), frozenset(map(str, raw)), at)
     changes = {"loop_wait": adjusted.loop_wait_s, "retry_timeout": adjusted.retry_timeout_s}
-    return settings.model_copy(update=changes), (*problems, *broken, *notes)
+    silent = tuple(_without_effect(settings, frozenset(map(str, raw)), at))
+    return settings.model_copy(update=changes), (*problems, *broken, *notes, *silent)
+
+
+def _without_effect(settings: DynamicSettings, given: frozenset[str], at: str) -> Iterator[Problem]:
+    """What an operator asked for by name and would rely on, and what this version does not do."""
+    if settings.synchronous_mode != "off":
+        yield warning(join(at, "synchronous_mode"), "not yet: replication stays asynchronous")
+    if settings.failsafe_mode and "failsafe_mode" in given:
+        yield warning(join(at, "failsafe_mode"), "not yet: the primary stops at its deadline while etcd is gone")
+    for name, value in (("slots", settings.slots), ("ignore_slots", settings.ignore_slots)):
+        if value:
+            yield warning(join(at, name), "not yet: it has no effect")

@@ -170,6 +170,8 @@ def _guard_problems(settings: Settings, policy: Policy) -> Iterator[Problem]:
 def _without_effect(settings: Settings) -> Iterator[Problem]:
     if settings.pgbouncer:
         yield warning("pgbouncer", "not yet: it has no effect")
+    if settings.watchdog.mode != "off":
+        yield warning("watchdog.mode", "not yet: no device is used; the guard fences without one")
     server = settings.postgresql
     others = [method for method in server.create_replica_methods if method != "basebackup"]
     if others:
