@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hamgr.agent import translate
 from hamgr.agent.clock import now
+from hamgr.agent.drift import differences
 from hamgr.agent.executor import execute
 from hamgr.agent.guardlink import GuardLink
 from hamgr.agent.journal import LOGGER, Journal
@@ -141,7 +144,18 @@ class Agent:
         if any(problem.is_error for problem in problems):
             return PolicyRead(state.policy, revision, words)
         self._dynamic = dynamic
+        self._report_drift(values or {})
         return PolicyRead(dynamic.policy(), revision, words)
+
+    def _report_drift(self, values: Mapping[str, Any]) -> None:
+        """`bootstrap.dcs` only seeds a cluster: who changes it later and expects an effect is told."""
+        for path, here, there in differences(self._loaded.settings.bootstrap.dcs, values):
+            LOGGER.warning(
+                "bootstrap.dcs.%s is %s in the file, %s in the cluster, which is in force: use `hamgr edit-config`",
+                path,
+                here,
+                there,
+            )
 
     async def _reload(self) -> None:
         """SIGHUP and POST /reload: read the file again; what cannot be read leaves the present settings in force."""
@@ -153,6 +167,9 @@ class Agent:
         LOGGER.setLevel(self._loaded.settings.log.level)
         if self._api is not None:
             await self._api.reload_certificates()
+        view = self._state().cluster
+        if view is not None and view.config is not None and view.config.values is not None:
+            self._report_drift(view.config.values)
         self._loop.post(SettingsReread(now()))
 
     def _recorded(self, record: Record) -> None:
