@@ -5,23 +5,21 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from psycopg.rows import TupleRow
-
 from hamgr.core.actions import Upstream
-from hamgr.core.server import ServerIdentity, ServerView
+from hamgr.core.server import ServerIdentity
 from hamgr.core.units import Lsn, Timeline
-from hamgr.postgres import clone, configuration, control, health, history, process, programs, source, wal
+from hamgr.postgres import clone, configuration, control, process, programs
 from hamgr.postgres import promote as promotion
 from hamgr.postgres import rewind as rewinding
 from hamgr.postgres import sql as sql_access
 from hamgr.postgres.config import ServerConfig, Value, find_bin_dir
 from hamgr.postgres.disk import Disk
 from hamgr.postgres.errors import ServerBroken, ServerError, ServerRefused
-from hamgr.postgres.observer import Observer
 from hamgr.postgres.parent import Parent
+from hamgr.postgres.sight import PROBE_S, SeenServer
 from hamgr.postgres.slot_keeper import SlotKeeper
 from hamgr.postgres.versions import Version, version
 
@@ -29,127 +27,16 @@ START_S = 300.0
 STANDBY_START_S = 10.0
 """A standby that lacks WAL is not consistent and accepts nothing until it gets it, maybe from another upstream: whoever
 waits for it must be free to point it there."""
-PROBE_S = 2.0
-
-RECEIVED = """
-SELECT coalesce(w.received_tli, 0), coalesce(w.status = 'streaming', false),
-       coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::text
-  FROM pg_stat_get_wal_receiver() w
-"""
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """What a replica has received and flushed, or replayed. `streaming` False: no more comes for now."""
-
-    timeline: Timeline
-    lsn: Lsn
-    streaming: bool
-
-
-class LocalServer:
-    """One PostgreSQL server and its data directory. Made by `open_server`; errors are those of `errors`."""
+class LocalServer(SeenServer):
+    """One PostgreSQL server and its data directory: seen (`sight`) and acted on. Made by `open_server`."""
 
     def __init__(self, config: ServerConfig, parent: Parent, bin_dir: Path, known: Version, disk: Disk) -> None:
-        self.config = config
-        self.bin_dir = bin_dir
-        self.disk = disk
+        super().__init__(config, bin_dir, known.major, disk)
         self._parent = parent
         self._version = known
-        self._sql = sql_access.Sql(config)
-        self._observer = Observer(config, bin_dir, known.major, disk, self._sql)
         self._slots = SlotKeeper(config, disk, self._sql)
-
-    # -- seeing ------------------------------------------------------------------------------------------------
-
-    @property
-    def identity(self) -> ServerIdentity | None:
-        """The server's process as last known; it may have ended."""
-        return self._observer.identity
-
-    async def probe(self, *, timeout_s: float = PROBE_S) -> ServerView:
-        """The server now; never raises ServerError."""
-        return await self._observer.view(timeout_s=timeout_s)
-
-    async def adopt(self) -> ServerIdentity | None:
-        """The process of a server that runs already, or None."""
-        return await self._observer.find()
-
-    async def wait_until_exit(self) -> None:
-        """The known server process has ended. Returns at once if none is known."""
-        if self.identity is not None:
-            await process.wait_until_exit(self.identity)
-
-    async def received(self) -> Received:
-        """Fresh. Without a WAL receiver the timeline is that of the last probe: only receiving can move it."""
-        timeline, streaming, lsn = (await self._sql.query(RECEIVED, timeout_s=PROBE_S))[0]
-        known = Timeline(timeline) or self._observer.timeline
-        if not known:
-            known = (await source.identify_local(self.config)).timeline
-        return Received(known, Lsn.parse(lsn), streaming)
-
-    async def query(
-        self, statement: str, parameters: Sequence[object] = (), *, timeout_s: float = sql_access.STATEMENT_S
-    ) -> list[TupleRow]:
-        """Rows of one statement on the persistent superuser connection."""
-        return await self._sql.query(statement, parameters, timeout_s=timeout_s)
-
-    async def check_commit(self, *, timeout_s: float) -> None:
-        """A fresh connection committed and the commit is flushed."""
-        await health.check_commit(self.config, timeout_s=timeout_s)
-
-    async def check_disk(self, *, timeout_s: float) -> None:
-        """Data and WAL file systems took a write and an fsync."""
-        await health.check_disk(self.config, self.disk, timeout_s=timeout_s)
-
-    async def shutdown_lsn(self) -> Lsn:
-        """Where the WAL of a cleanly stopped server ends: behind the shutdown checkpoint."""
-        found = (await control.read_control(self.bin_dir, self.config.data_dir)).file
-        if not found.was_shut_down_cleanly:
-            raise ServerRefused(f"the server did not stop cleanly: {found.cluster_state}")
-        return await self.wal_end(Lsn(0))
-
-    async def wal_end(self, start: Lsn = Lsn(0)) -> Lsn:
-        """End of the last valid record on this disk; see `stopped_position`."""
-        return (await self.stopped_position(start)).lsn
-
-    async def check_history(self, upstream: Upstream) -> history.HistoryCheck:
-        """The local end of WAL is an ancestor of the upstream's position. Raises Diverged if it is not.
-
-        Local first, then the upstream: so WAL that arrives meanwhile cannot look like a divergence. Raises
-        ServerBroken if the upstream is another cluster.
-        """
-        if await self._observer.find() is None:
-            local = await self.stopped_position(Lsn(0))
-            identifier = (await control.read_control(self.bin_dir, self.config.data_dir)).file.system_identifier
-        else:
-            local = await self._running_position()
-            identifier = (await self.query("SELECT system_identifier::text FROM pg_control_system()"))[0][0]
-        return await history.check(self.config, identifier, local, upstream)
-
-    async def _running_position(self) -> wal.Position:
-        """Timeline and last complete record of a running replica, replayed or not.
-
-        What it received can end inside a record, which looks like a divergence from a member that was promoted
-        where the last complete record ends.
-        """
-        timeline = (await self.received()).timeline
-        replayed = (await self.query("SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')::text"))[0][0]
-        return await self._position(wal.Base(timeline, Lsn.parse(replayed), False), Lsn(0))
-
-    async def stopped_position(self, start: Lsn = Lsn(0)) -> wal.Position:
-        """Timeline and end of the WAL on this disk; the server must not run.
-
-        `start`: a position that was written since this host booted, so that little is read; 0: unknown.
-        """
-        found = (await control.read_control(self.bin_dir, self.config.data_dir)).file
-        return await self._position(wal.base_of(found), start)
-
-    async def _position(self, base: wal.Base, start: Lsn) -> wal.Position:
-        data_dir = self.config.data_dir
-        segment = await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")
-        end = await wal.wal_end(self.bin_dir, data_dir, base, start, segment=segment)
-        return wal.Position(base.timeline, end)
 
     # -- starting and stopping ---------------------------------------------------------------------------------
 
