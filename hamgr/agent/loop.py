@@ -54,7 +54,8 @@ class Loop:
         self._read_policy = read_policy
         self._journal = journal
         self._on_pulse = on_pulse
-        self._facts: asyncio.Queue[Fact] = asyncio.Queue()
+        self._facts: asyncio.Queue[Fact | None] = asyncio.Queue()
+        # None: nothing was learned, but the loop must not sleep on.
         self._tasks: dict[asyncio.Task[None], Action] = {}
         self._changed = 0
         self._exit_code: int | None = None
@@ -73,7 +74,8 @@ class Loop:
         try:
             while self._exit_code is None:
                 decision = self._decide()
-                await self._wait_for_facts(decision.wake_at)
+                if self._exit_code is None:
+                    await self._wait_for_facts(decision.wake_at)
                 if self._bug is not None:
                     raise self._bug
             return self._exit_code
@@ -104,7 +106,9 @@ class Loop:
         while not self._facts.empty():
             self._fold(self._facts.get_nowait())
 
-    def _fold(self, fact: Fact) -> None:
+    def _fold(self, fact: Fact | None) -> None:
+        if fact is None:
+            return
         before = self.state
         self.state = observe(before, fact)
         if isinstance(fact, ClusterSeen | Renewed):
@@ -129,6 +133,7 @@ class Loop:
         self._tasks.pop(task)
         if not task.cancelled() and task.exception() is not None:
             self._bug = task.exception()
+            self._facts.put_nowait(None)
 
     def _overtake(self, lane: Lane) -> None:
         """Cancel what runs in the lane; its end is known at once, so that nothing waits for it."""

@@ -1,0 +1,197 @@
+"""The lease is renewed on a permit and no longer, and only what is confirmed moves the guard's deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hamgr.agent.clock import now
+from hamgr.agent.guardlink import GuardLink, nanoseconds
+from hamgr.agent.renewal import IDLE_S, RETRY_S, Renewer
+from hamgr.core.cluster import ClusterView
+from hamgr.core.facts import Fact, LeaseGone, Renewed, StoreFailed
+from hamgr.core.policy import Policy
+from hamgr.core.units import Instant, after
+from hamgr.dcs.errors import LeaseExpired, StoreError, StoreUnavailable
+from hamgr.dcs.lease import Renewal
+from tests.agent.workbench import FAR, LEASE, TERM, view, wait_until
+
+TTL_S = 5.0
+POLICY = Policy(ttl_s=TTL_S, loop_wait_s=0.02)
+
+
+class Etcd:
+    """Answers renewals with `answer`; notes which lease was to be renewed, with which budget."""
+
+    def __init__(self) -> None:
+        self.renewed: list[tuple[int, float]] = []
+        self.answer: Callable[[], Renewal] = lambda: confirmed(view())
+        self.closed = False
+
+    def renew(self, lease_id: int, budget_s: float) -> Renewal:
+        self.renewed.append((lease_id, budget_s))
+        return self.answer()
+
+    def fail(self, error: StoreError) -> None:
+        def answer() -> Renewal:
+            raise error
+
+        self.answer = answer
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Bench:
+    def __init__(self, link: GuardLink) -> None:
+        self.etcd = Etcd()
+        self.page = link.page
+        self.facts: list[Fact] = []
+        self.renewer = Renewer("a", self.etcd, link, self.facts.append)
+
+    def once(self) -> float:
+        """One turn of the thread, in this one; the pause that it asks for."""
+        return self.renewer._renew_once()
+
+    def arm(self, deadline: Instant) -> None:
+        self.page.term, self.page.lease_id = TERM, LEASE
+        self.page.arm(nanoseconds(deadline), 4321, 99)
+
+    def renew(self, seen: ClusterView, sent_at: Instant) -> None:
+        self.etcd.answer = lambda: Renewal(sent_at, TTL_S, seen)
+        self.renewer.permit(LEASE, FAR, POLICY)
+        self.once()
+
+
+def confirmed(seen: ClusterView) -> Renewal:
+    return Renewal(now(), TTL_S, seen)
+
+
+@pytest.fixture
+def bench(link: GuardLink) -> Iterator[Bench]:
+    made = Bench(link)
+    yield made
+    made.renewer.end()
+    if made.renewer.ident is not None:
+        made.renewer.join()
+        assert made.etcd.closed
+
+
+def test_nothing_is_renewed_without_a_lease_or_a_permit(bench: Bench) -> None:
+    assert bench.once() == IDLE_S
+    bench.renewer.permit(LEASE, Instant(0.0), POLICY)
+    assert bench.once() == RETRY_S
+    bench.renewer.permit(0, FAR, POLICY)
+    assert bench.once() == IDLE_S
+    assert bench.etcd.renewed == []
+
+
+def test_a_permit_runs_out_by_itself(bench: Bench) -> None:
+    bench.renewer.permit(LEASE, after(now(), 0.1), POLICY)
+    bench.renewer.start()
+    wait_until(lambda: len(bench.etcd.renewed) >= 2, "the lease is renewed while the permit lasts")
+    wait_until(lambda: bench.once() == RETRY_S, "the permit is over")
+    renewals = len(bench.etcd.renewed)
+    bench.once()
+    assert len(bench.etcd.renewed) == renewals
+
+
+def test_a_new_lease_is_renewed_at_once_and_then_again_and_again(bench: Bench) -> None:
+    bench.renewer.start()
+    bench.renewer.permit(LEASE, FAR, POLICY)
+    wait_until(lambda: len(bench.etcd.renewed) >= 3, "three renewals")
+    assert set(bench.etcd.renewed) == {(LEASE, POLICY.retry_timeout_s)}
+    bench.renewer.permit(8, FAR, POLICY)
+    wait_until(lambda: (8, POLICY.retry_timeout_s) in bench.etcd.renewed, "the other lease is renewed")
+
+
+def test_a_guard_without_heartbeat_ends_renewal_until_it_beats_again(bench: Bench) -> None:
+    beat = bench.page.guard_heartbeat_ns
+    bench.page.guard_heartbeat_ns = nanoseconds(after(now(), -10.0))
+    bench.renewer.permit(LEASE, FAR, POLICY)
+    assert bench.once() == RETRY_S
+    assert bench.etcd.renewed == []
+    bench.page.guard_heartbeat_ns = beat
+    bench.once()
+    assert len(bench.etcd.renewed) == 1
+
+
+def test_the_deadline_counts_from_sending_the_renewal(bench: Bench) -> None:
+    sent_at = after(now(), -1.5)
+    bench.arm(after(now(), 1.0))
+    bench.renew(view(), sent_at)
+    deadline = after(sent_at, TTL_S - POLICY.margin_s)
+    assert bench.page.deadline_ns == nanoseconds(deadline)
+    assert bench.facts == [Renewed(LEASE, deadline, bench.facts[0].view)]  # type: ignore[union-attr]
+
+
+def test_a_deadline_never_moves_back(bench: Bench) -> None:
+    later = after(now(), 50.0)
+    bench.arm(later)
+    bench.renew(view(), now())
+    assert bench.page.deadline_ns == nanoseconds(later)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        view("b", lease_id=8),
+        view("b", lease_id=LEASE),
+        view("a", lease_id=8),
+        view("a", term=TERM + 1),
+        view(""),
+    ],
+    ids=["another leads", "another name on our lease", "by an earlier lease", "in another term", "nobody leads"],
+)
+def test_only_a_view_that_shows_us_leading_in_that_term_moves_an_armed_deadline(
+    bench: Bench, seen: ClusterView
+) -> None:
+    deadline = after(now(), 1.0)
+    bench.arm(deadline)
+    bench.renew(seen, now())
+    assert bench.page.deadline_ns == nanoseconds(deadline)
+    assert (bench.page.term, bench.page.lease_id) == (TERM, LEASE)
+    assert isinstance(bench.facts[0], Renewed), "the loop is told what the store holds all the same"
+
+
+def test_an_unarmed_page_keeps_lease_and_deadline_for_a_successor(bench: Bench) -> None:
+    sent_at = now()
+    bench.renew(view("b", lease_id=8), sent_at)
+    assert bench.page.lease_id == LEASE
+    assert bench.page.deadline_ns == nanoseconds(after(sent_at, TTL_S - POLICY.margin_s))
+    assert not bench.page.armed
+
+
+def test_a_lease_that_is_gone_is_told_and_left_alone(bench: Bench) -> None:
+    bench.arm(after(now(), 1.0))
+    before = bench.page.deadline_ns
+    bench.etcd.fail(LeaseExpired("gone"))
+    bench.renewer.permit(LEASE, FAR, POLICY)
+    bench.once()
+    bench.once()
+    assert len(bench.etcd.renewed) == 1
+    assert isinstance(bench.facts[0], LeaseGone)
+    assert bench.facts[0].lease_id == LEASE
+    assert bench.page.deadline_ns == before
+
+
+def test_a_store_without_answer_is_told_and_asked_again(bench: Bench) -> None:
+    bench.arm(after(now(), 1.0))
+    before = bench.page.deadline_ns
+    bench.etcd.fail(StoreUnavailable("no answer"))
+    bench.renewer.permit(LEASE, FAR, POLICY)
+    assert bench.once() == RETRY_S
+    assert bench.page.deadline_ns == before
+    bench.etcd.answer = lambda: confirmed(view())
+    assert bench.once() <= POLICY.renew_interval_s
+    assert [type(fact) for fact in bench.facts] == [StoreFailed, Renewed]
+    assert bench.page.deadline_ns > before
+
+
+def test_after_its_end_nothing_is_renewed(bench: Bench) -> None:
+    bench.renewer.permit(LEASE, FAR, POLICY)
+    bench.renewer.end()
+    bench.renewer.start()
+    bench.renewer.join()
+    assert bench.etcd.renewed == []
