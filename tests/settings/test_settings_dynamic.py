@@ -76,9 +76,7 @@ def test_defaults_follow_a_short_ttl_without_a_word():
     assert settings.loop_wait + 2 * settings.retry_timeout <= 2
 
 
-@pytest.mark.parametrize(
-    "ttl", [1, 0, -5, 2.5, "1500ms", "soon", None, True, [5], float("inf"), float("nan"), 10**30]
-)
+@pytest.mark.parametrize("ttl", [1, 0, -5, 2.5, "1500ms", "soon", None, True, [5], float("inf"), float("nan"), 10**30])
 def test_impossible_ttl_is_an_error_and_the_default_stands(ttl):
     settings, problems = parse_dynamic({"ttl": ttl})
     assert settings.ttl == 5
@@ -123,6 +121,4 @@ def test_times_and_sizes_are_written_as_postgresql_does(key, written, value):
 def test_keys_that_only_patroni_knows_are_warnings():
     _, problems = parse_dynamic({"standby_cluster": {"host": "a"}, "master_start_timeout": 10})
     assert not any(each.is_error for each in problems)
-    assert {each.path: each.hint for each in problems}[
-        "master_start_timeout"
-    ] == "write primary_start_timeout"
+    assert {each.path: each.hint for each in problems}["master_start_timeout"] == "write primary_start_timeout"

@@ -331,9 +331,7 @@ def test_secrets_never_show(load_with):
     shown = "\n".join(f"{each.path} {each.value_shown}" for each in effective(loaded))
     assert secret not in shown
     assert "postgresql.authentication.superuser.password ***" in shown
-    assert not any(
-        word in repr(loaded.settings.postgresql.authentication) for word in ("geheim-1", "geheim-2")
-    )
+    assert not any(word in repr(loaded.settings.postgresql.authentication) for word in ("geheim-1", "geheim-2"))
     assert not any(word in repr(loaded.settings.restapi.authentication) for word in ("geheim-3",))
 
 
