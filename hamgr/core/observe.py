@@ -202,6 +202,7 @@ def _probed(state: State, server: ServerView) -> State:
         leader_heard_at=state.leader_heard_at if age_s is None else after(server.probed_at, -age_s),
         not_streaming_since=_not_streaming_since(state, server),
         diverged=state.diverged and not server.streaming,
+        must_clone=state.must_clone and not server.streaming,
     )
 
 

@@ -112,7 +112,7 @@ def _withdrawn(state: State, fact: ActionEnded) -> State:
 def _started(state: State, fact: ActionEnded) -> State:
     """A server that runs again has no crash to examine, and is no longer what was handed over."""
     if not _is_done(fact):
-        return replace(state, diverged=True) if fact.outcome.code == "diverged" else state
+        return _unfit_to_stream(state, fact.outcome.code)
     in_place = isinstance(fact.action, actions.StartPrimary) and state.crash is not None
     started_at = fact.at if in_place else state.started_in_place_at
     return replace(state, crash=None, started_in_place_at=started_at, hand_over=None, not_streaming_since=None)
@@ -121,14 +121,21 @@ def _started(state: State, fact: ActionEnded) -> State:
 def _history_checked(state: State, fact: ActionEnded) -> State:
     """Not streaming counts afresh from here: the next look at the history comes after a while, not at once."""
     since = fact.at if state.not_streaming_since is not None else None
-    return replace(state, diverged=fact.outcome.code == "diverged", not_streaming_since=since)
+    return _unfit_to_stream(replace(state, diverged=False, not_streaming_since=since), fact.outcome.code)
+
+
+def _unfit_to_stream(state: State, code: str) -> State:
+    """Diverged: to be rewound. The WAL that it needs is gone from the leader: only a clone helps."""
+    if code == "diverged":
+        return replace(state, diverged=True)
+    return replace(state, must_clone=True) if code == "wal_gone" else state
 
 
 def _mended(state: State, fact: ActionEnded) -> State:
     if _is_done(fact):
-        return replace(state, diverged=False, rewind_failed=False, crash=None)
+        return replace(state, diverged=False, must_clone=False, crash=None)
     is_hopeless = isinstance(fact.action, actions.Rewind) and fact.outcome.code == "rewind_failed"
-    return replace(state, rewind_failed=True) if is_hopeless else state
+    return replace(state, must_clone=True) if is_hopeless else state
 
 
 def _checkpointed(state: State, fact: ActionEnded) -> State:
@@ -211,7 +218,7 @@ def _order_carried_out(state: State, fact: ActionEnded) -> State:
     left = tuple(order for order in state.orders if order.order_id != action.order_id)
     state = replace(state, orders=left, crash=None)
     is_new = _is_done(fact) and isinstance(action, actions.Reinitialize)
-    return replace(state, diverged=False, rewind_failed=False) if is_new else state
+    return replace(state, diverged=False, must_clone=False) if is_new else state
 
 
 def _status_written(state: State, fact: ActionEnded) -> State:

@@ -135,7 +135,8 @@ class State:
     passage: Passage | None = None
     diverged: bool = False
     """The local WAL is no ancestor of the leader's history."""
-    rewind_failed: bool = False
+    must_clone: bool = False
+    """It cannot be mended in place: pg_rewind gave up, or the WAL that it needs is gone."""
     prepared_for: int = 0
     """Revision of the request for which this member's checkpoint is done."""
     prepared_at: Instant | None = None

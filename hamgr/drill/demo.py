@@ -17,6 +17,8 @@ from hamgr.drill.run import Outcome, Say, run_drill
 from hamgr.drill.session import Session, plan_for
 
 DEMO_FAULTS = ("switchover", "postgres-killed", "member-lost")
+SYNCHRONOUS_NAMES = "synchronous_standby_names"
+COMMIT_ON_TWO = "ANY 1 (*)"
 
 
 def show_demo(console: Console, session: Session, ttl_s: int, keep: bool) -> bool:
@@ -33,17 +35,34 @@ def show_demo(console: Console, session: Session, ttl_s: int, keep: bool) -> boo
     print_members(console, cluster)
     outcomes = []
     for name in DEMO_FAULTS:
+        if name == "member-lost":
+            _commit_on_two(console, cluster)
         outcomes.append(_show(console, cluster, name))
         if outcomes[-1].verdict is None:
             break
     print_summary(console, outcomes)
     good = len(outcomes) == len(DEMO_FAULTS) and all(outcome.is_good for outcome in outcomes)
     if keep and outcomes[-1].verdict is not None:
+        cluster.need_leader().set_parameter(SYNCHRONOUS_NAMES, None)
         _keep(console, session, cluster)
     session.keep_files = session.keep_files or not good
     if not good:
         console.print(f"logs: {cluster.logs}", highlight=False)
     return good
+
+
+def _commit_on_two(console: Console, cluster: Cluster) -> None:
+    """From here on each commit waits for one replica.
+
+    A switchover and a crash on a live host lose nothing without it. A whole member that vanishes may take the
+    commits of its last milliseconds along: with asynchronous replication no manager can bring those back.
+    """
+    cluster.need_leader().set_parameter(SYNCHRONOUS_NAMES, COMMIT_ON_TWO)
+    console.print(
+        f"\nfrom here on each commit waits for a replica ({SYNCHRONOUS_NAMES} = '{COMMIT_ON_TWO}', by PATCH /config): "
+        "asynchronous, a lost host may take its last milliseconds of commits along",
+        highlight=False,
+    )
 
 
 def _show(console: Console, cluster: Cluster, name: str) -> Outcome:
@@ -108,7 +127,7 @@ def stop_script(pids: list[int], directory: Path) -> str:
     room = shlex.quote(str(directory))
     return f"""#!/bin/sh
 # Ends the kept demonstration and removes its files.
-is_host() {{ tr '\\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -q subreaper; }}
+is_host() {{ {{ tr '\\0' ' ' <"/proc/$1/cmdline"; }} 2>/dev/null | grep -q subreaper; }}
 for pid in {numbers}; do
     if is_host "$pid"; then kill "$pid"; fi
 done

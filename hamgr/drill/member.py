@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from hamgr.drill.hosts import Host, Process
 AGENT = ("-m", "hamgr", "agent")
 """What the interpreter is told to run, before the configuration file's path."""
 
+_CONFIG_TIMEOUT_S = 10.0
 _REST_TIMEOUT_S = 1.0
 
 _STANDING = """
@@ -86,6 +88,32 @@ class Member:
         except ValueError:
             return {}
         return body if isinstance(body, dict) else {}
+
+    def set_parameter(self, name: str, value: str | None) -> None:
+        """The cluster's servers have that PostgreSQL parameter (None: its default), this one with certainty.
+
+        Raises DrillError if the configuration is refused or not in force here within ten seconds.
+        """
+        patch = {"postgresql": {"parameters": {name: value}}}
+        try:
+            answer = requests.patch(f"{self.rest_url}/config", json=patch, timeout=_CONFIG_TIMEOUT_S)
+        except requests.RequestException as error:
+            raise DrillError(f"PATCH /config to {self.name}: {error}") from error
+        if answer.status_code != 200:
+            raise DrillError(f"{self.name} refused {name}: {answer.status_code} {answer.text}")
+        deadline = time.monotonic() + _CONFIG_TIMEOUT_S
+        while self._shows(name) != (value or ""):
+            if time.monotonic() > deadline:
+                raise DrillError(f"{self.name} does not have {name} = {value!r} in force; see {self.log}")
+            time.sleep(0.05)
+
+    def _shows(self, name: str) -> str | None:
+        try:
+            with psycopg.connect(self.dsn, password=self.password, autocommit=True) as connection:
+                row = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
+        except psycopg.Error:
+            return None
+        return str(row[0]) if row is not None else None
 
     def is_leader(self) -> bool:
         """Whether GET /primary answers 200."""

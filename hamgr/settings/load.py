@@ -32,7 +32,6 @@ MANAGED = frozenset(
         "primary_conninfo",
         "primary_slot_name",
         "recovery_target_timeline",
-        "synchronous_standby_names",
     }
 )
 """Parameters that hamgr sets itself."""

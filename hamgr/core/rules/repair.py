@@ -36,9 +36,12 @@ def clone(scene: Scene) -> Verdict | None:
     """No data yet (or what there is cannot be mended): copy it from the leader."""
     empty = scene.server.data_dir in (DataDir.EMPTY, DataDir.UNFINISHED)
     may_not_rewind = scene.state.diverged and not scene.policy.use_pg_rewind
-    if not empty and not scene.state.rewind_failed and not may_not_rewind:
+    if not empty and not scene.state.must_clone and not may_not_rewind:
         return None
     source = _clone_source(scene)
+    if source is None and scene.server.is_alive:
+        # Unfit for this leader, and perhaps the only one left: the election's limits judge that.
+        return None
     if source is None:
         return Verdict(because(Code.WAIT_LEADER, why="there is no primary to copy the data from"))
     if scene.server.is_alive:
