@@ -39,6 +39,12 @@ class Diverged(ServerRefused):
     code = "diverged"
 
 
+class WalGone(ServerBroken):
+    """The upstream removed WAL that this server still needs: it would never stream. A clone heals it."""
+
+    code = "wal_gone"
+
+
 class DiskFull(ServerBroken):
     """No space left on a file system of the server."""
 

@@ -1,39 +1,105 @@
-"""Is what this server holds an ancestor of what another one holds?"""
+"""Can this server go on from what it holds, with what another one holds?"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from hamgr.core.actions import Upstream
-from hamgr.postgres import source, wal
+from hamgr.core.units import Lsn, Timeline
+from hamgr.postgres import lineage, source
 from hamgr.postgres.config import ServerConfig
-from hamgr.postgres.errors import Diverged, ServerBroken
+from hamgr.postgres.errors import Diverged, ServerBroken, ServerError, WalGone
+
+HISTORY_FILE = re.compile(r"^([0-9A-F]{8})\.history$")
+SEGMENTS_OF = 1 << 32
+"""Segment files are numbered within every 4 GiB of WAL. Source: src/include/access/xlog_internal.h, XLogFileName."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What the local disk holds, read before the upstream is asked."""
+
+    system_identifier: str
+    position: lineage.Position
+    """End of the last complete record."""
+    received: Lsn
+    """First byte that a WAL receiver would ask for; at or after the position."""
+    files: Mapping[Timeline, lineage.History]
+    """The history files in pg_wal."""
+    segment: int
+    """Size of a WAL segment in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryCheck:
     """The local end of WAL, and the upstream it was compared with."""
 
-    local: wal.Position
+    local: lineage.Position
     upstream: source.Source
+    is_wal_kept: bool | None = None
+    """The upstream holds the segment that is needed next; None: it could not be asked, or an archive may hold it."""
 
 
-async def check(config: ServerConfig, system_identifier: str, local: wal.Position, upstream: Upstream) -> HistoryCheck:
-    """`local`, read before this call, is an ancestor of the upstream's position.
+async def check(config: ServerConfig, local: Local, upstream: Upstream) -> HistoryCheck:
+    """`local` is an ancestor of the upstream's position, and nothing says that the WAL in between is gone.
 
-    Raises Diverged if it is not, ServerBroken if the upstream is another cluster, ServerUnavailable if it does
-    not answer.
+    Raises Diverged if it is not, WalGone if the upstream no longer holds what is needed next, ServerBroken if the
+    upstream is another cluster, ServerUnavailable if it does not answer.
     """
     there = await source.ask(config, upstream)
-    if there.system_identifier != system_identifier:
+    if there.system_identifier != local.system_identifier:
         raise ServerBroken(
-            f"{upstream.host} is of another cluster ({there.system_identifier}, here {system_identifier})",
+            f"{upstream.host} is of another cluster ({there.system_identifier}, here {local.system_identifier})",
             hint="one of the data directories belongs elsewhere; reinitialize it",
         )
-    if wal.has_diverged(local, there.position, there.history):
-        here, them = local, there.position
+    here, them = local.position, there.position
+    if why := lineage.why_diverged(here, local.files, them, there.history):
         raise Diverged(
             f"ends at {here.lsn} on timeline {here.timeline}, which is not in the history of {upstream.host} "
-            f"({them.lsn} on timeline {them.timeline})"
+            f"({them.lsn} on timeline {them.timeline}): {why}"
         )
-    return HistoryCheck(local, there)
+    return HistoryCheck(here, there, await _is_wal_kept(config, local, there, upstream))
+
+
+async def _is_wal_kept(config: ServerConfig, local: Local, there: source.Source, upstream: Upstream) -> bool | None:
+    """The segment in which `local` ends is still upstream: a WAL receiver asks for it from its beginning.
+
+    Raises WalGone if it is not. Source: src/backend/replication/walreceiverfuncs.c, RequestXLogStreaming.
+    """
+    begins = Lsn(local.received // local.segment * local.segment)
+    if there.position.lsn <= begins:
+        return True
+    if config.parameters.get("restore_command"):
+        return None
+    try:
+        kept = await source.holds_segment(config, upstream, segment_suffix(begins, local.segment))
+    except ServerError:
+        # The pg_hba.conf there may let only replication in. The history is right, and that was the question.
+        return None
+    if not kept:
+        raise WalGone(
+            f"needs WAL from {begins} on, which {upstream.host} has removed already (it is at {there.position.lsn})",
+            hint="clone it anew; use_slots or a greater wal_keep_size keeps WAL for members that are away",
+        )
+    return True
+
+
+def segment_suffix(lsn: Lsn, segment: int) -> str:
+    """The last 16 digits of the name of the segment that holds `lsn`; the first 8 are the timeline's."""
+    number, per_file = lsn // segment, SEGMENTS_OF // segment
+    return f"{number // per_file:08X}{number % per_file:08X}"
+
+
+def read_files(data_dir: Path) -> Mapping[Timeline, lineage.History]:
+    """The history files in pg_wal; one that cannot be read as such is left out, as if it were missing. Blocking."""
+    found: dict[Timeline, lineage.History] = {}
+    for path in (data_dir / "pg_wal").iterdir():
+        if named := HISTORY_FILE.match(path.name):
+            try:
+                found[Timeline(int(named[1], 16))] = lineage.timeline_history(path.read_text(errors="replace"))
+            except ValueError:
+                continue
+    return found

@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 from hamgr.core.actions import Upstream
 from hamgr.core.server import ServerIdentity, ServerView
 from hamgr.core.units import Lsn, Timeline
-from hamgr.postgres import control, health, history, process, source, wal
+from hamgr.postgres import control, health, history, lineage, process, source, wal
 from hamgr.postgres import sql as sql_access
 from hamgr.postgres.config import ServerConfig
 from hamgr.postgres.disk import Disk
@@ -100,18 +100,26 @@ class SeenServer:
     async def check_history(self, upstream: Upstream) -> history.HistoryCheck:
         """The local end of WAL is an ancestor of the upstream's position. Raises Diverged if it is not.
 
-        Local first, then the upstream: so WAL that arrives meanwhile cannot look like a divergence. Raises
-        ServerBroken if the upstream is another cluster.
+        Local first, then the upstream: so WAL that arrives meanwhile cannot look like a divergence. Raises WalGone
+        if the upstream no longer holds the WAL needed next, ServerBroken if it is another cluster.
         """
+        return await history.check(self.config, await self._local(), upstream)
+
+    async def _local(self) -> history.Local:
         if await self._observer.find() is None:
-            local = await self.stopped_position(Lsn(0))
+            position = await self.stopped_position(Lsn(0))
+            received = position.lsn
             identifier = (await control.read_control(self.bin_dir, self.config.data_dir)).file.system_identifier
         else:
-            local = await self._running_position()
+            received = (await self.received()).lsn
+            position = await self._running_position()
             identifier = (await self.query("SELECT system_identifier::text FROM pg_control_system()"))[0][0]
-        return await history.check(self.config, identifier, local, upstream)
+        data_dir = self.config.data_dir
+        files = await self.disk.run(lambda: history.read_files(data_dir), "read the timeline histories")
+        segment = await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")
+        return history.Local(identifier, position, max(received, position.lsn), files, segment)
 
-    async def _running_position(self) -> wal.Position:
+    async def _running_position(self) -> lineage.Position:
         """Timeline and last complete record of a running replica, replayed or not.
 
         What it received can end inside a record, which looks like a divergence from a member that was promoted
@@ -121,7 +129,7 @@ class SeenServer:
         replayed = (await self.query("SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')::text"))[0][0]
         return await self._position(wal.Base(timeline, Lsn.parse(replayed), False), Lsn(0))
 
-    async def stopped_position(self, start: Lsn = Lsn(0)) -> wal.Position:
+    async def stopped_position(self, start: Lsn = Lsn(0)) -> lineage.Position:
         """Timeline and end of the WAL on this disk; the server must not run.
 
         `start`: a position that was written since this host booted, so that little is read; 0: unknown.
@@ -129,8 +137,8 @@ class SeenServer:
         found = (await control.read_control(self.bin_dir, self.config.data_dir)).file
         return await self._position(wal.base_of(found), start)
 
-    async def _position(self, base: wal.Base, start: Lsn) -> wal.Position:
+    async def _position(self, base: wal.Base, start: Lsn) -> lineage.Position:
         data_dir = self.config.data_dir
         segment = await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")
         end = await wal.wal_end(self.bin_dir, data_dir, base, start, segment=segment)
-        return wal.Position(base.timeline, end)
+        return lineage.Position(base.timeline, end)

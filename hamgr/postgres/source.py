@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 
 from hamgr.core.actions import Upstream
 from hamgr.core.units import Lsn, Timeline
-from hamgr.postgres import sql, wal
+from hamgr.postgres import lineage, sql
 from hamgr.postgres.config import Credentials, ServerConfig
 from hamgr.postgres.errors import ServerUnavailable
 
@@ -23,8 +23,8 @@ class Source:
     """What another server says of itself."""
 
     system_identifier: str
-    position: wal.Position
-    history: tuple[wal.Switch, ...]
+    position: lineage.Position
+    history: lineage.History
 
 
 async def ask(config: ServerConfig, upstream: Upstream, *, timeout_s: float = 3.0) -> Source:
@@ -32,19 +32,19 @@ async def ask(config: ServerConfig, upstream: Upstream, *, timeout_s: float = 3.
     connection = await _connect(config, upstream, config.replication, timeout_s, replication="true")
     async with connection:
         identifier, timeline, lsn = await _identify(connection, timeout_s)
-        history: tuple[wal.Switch, ...] = ()
+        history: lineage.History = ()
         if timeline > 1:
             content = (await _rows(connection, f"TIMELINE_HISTORY {timeline}", timeout_s))[0][1]
-            history = wal.timeline_history(_text(content))
-    return Source(identifier, wal.Position(timeline, lsn), history)
+            history = lineage.timeline_history(_text(content))
+    return Source(identifier, lineage.Position(timeline, lsn), history)
 
 
-async def identify_local(config: ServerConfig, *, timeout_s: float = 2.0) -> wal.Position:
+async def identify_local(config: ServerConfig, *, timeout_s: float = 2.0) -> lineage.Position:
     """Timeline being replayed and the end of what was received, of our own running server."""
     connection = await sql.connect(config, timeout_s=timeout_s, replication=True)
     async with connection:
         _, timeline, lsn = await _identify(connection, timeout_s)
-    return wal.Position(timeline, lsn)
+    return lineage.Position(timeline, lsn)
 
 
 async def wait_until_checkpointed(
@@ -64,6 +64,19 @@ async def wait_until_checkpointed(
             if time.monotonic() > deadline:
                 raise ServerUnavailable(f"no checkpoint on {upstream.host} since its promotion")
             await asyncio.sleep(POLL_S)
+
+
+async def holds_segment(config: ServerConfig, upstream: Upstream, suffix: str, *, timeout_s: float = 3.0) -> bool:
+    """`upstream` has the WAL segment whose name ends so, on any timeline.
+
+    Asked as the role of pg_rewind, which may list directories. Raises ServerError if it is not let in or refused.
+    """
+    listing = (
+        f"SELECT 1 FROM pg_catalog.pg_ls_dir('pg_wal', true, false) AS name WHERE name ~ '^[0-9A-F]{{8}}{suffix}$'"
+    )
+    connection = await _connect(config, upstream, config.rewind_role, timeout_s, dbname=sql.DATABASE)
+    async with connection:
+        return bool(await _rows(connection, listing, timeout_s))
 
 
 async def _connect(

@@ -1,10 +1,9 @@
-"""Where the WAL on this disk ends, and whether its history is the leader's."""
+"""Where the WAL on this disk ends."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,45 +115,3 @@ def segment_size(data_dir: Path) -> int:
         if re.fullmatch(r"[0-9A-F]{24}", path.name):
             return path.stat().st_size
     return DEFAULT_SEGMENT
-
-
-@dataclass(frozen=True, slots=True)
-class Switch:
-    """One line of a history file: the timeline was left at that position."""
-
-    timeline: Timeline
-    lsn: Lsn
-
-
-def timeline_history(text: str) -> tuple[Switch, ...]:
-    """Read a history file. Raises ValueError with the line if one is not of its form."""
-    switches: list[Switch] = []
-    for line in text.splitlines():
-        bare = line.split("#")[0].strip()
-        if not bare:
-            continue
-        words = bare.split()
-        if len(words) < 2 or not words[0].isdigit():
-            raise ValueError(f"not a line of a timeline history: {line!r}")
-        switches.append(Switch(Timeline(int(words[0])), Lsn.parse(words[1])))
-    return tuple(switches)
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A point in the history of a cluster."""
-
-    timeline: Timeline
-    lsn: Lsn
-
-
-def has_diverged(local: Position, leader: Position, history: Sequence[Switch]) -> bool:
-    """True if the local end of WAL is no ancestor of the leader's position.
-
-    `history` is that of the leader's timeline. On the leader's own timeline only what lies beyond the leader's
-    end is foreign: two servers write one timeline only if the leader lost WAL that it had sent.
-    """
-    if local.timeline == leader.timeline:
-        return local.lsn > leader.lsn
-    left = next((switch.lsn for switch in history if switch.timeline == local.timeline), None)
-    return left is None or local.lsn > left

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hamgr.core.server import DataDir
-from hamgr.core.units import Lsn, Timeline
+from hamgr.core.units import Lsn
 from hamgr.postgres import clone, configuration, control, files, slots, wal
 from hamgr.postgres.config import Credentials, ServerConfig, option_arguments
 from hamgr.postgres.disk import Disk
@@ -39,34 +39,6 @@ def test_switch_record_ends_its_segment() -> None:
 
 def test_listing_without_records_has_no_end() -> None:
     assert wal.last_record_end("") == 0
-
-
-def test_history_file_is_read_and_garbage_is_refused() -> None:
-    text = "1\t0/3000000\tno recovery target specified\n\n# comment\n2\t0/5000060\tbefore x\n"
-    assert wal.timeline_history(text) == (
-        wal.Switch(Timeline(1), Lsn.parse("0/3000000")),
-        wal.Switch(Timeline(2), Lsn.parse("0/5000060")),
-    )
-    with pytest.raises(ValueError, match="not a line"):
-        wal.timeline_history("one two\n")
-
-
-@pytest.mark.parametrize(
-    ("timeline", "lsn", "diverged"),
-    [
-        (3, 900, False),
-        (3, 1001, True),
-        (2, 500, False),
-        (2, 501, True),
-        (1, 300, False),
-        (1, 301, True),
-        (4, 10, True),
-    ],
-)
-def test_only_an_ancestor_of_the_leader_has_not_diverged(timeline: int, lsn: int, diverged: bool) -> None:
-    history = (wal.Switch(Timeline(1), Lsn(300)), wal.Switch(Timeline(2), Lsn(500)))
-    leader = wal.Position(Timeline(3), Lsn(1000))
-    assert wal.has_diverged(wal.Position(Timeline(timeline), Lsn(lsn)), leader, history) is diverged
 
 
 def test_slot_names_are_patronis() -> None:

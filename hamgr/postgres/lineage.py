@@ -1,0 +1,73 @@
+"""From which timelines a server's WAL descends, and whether one server's WAL is the beginning of another's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hamgr.core.units import Lsn, Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """One line of a history file: the timeline was left at that position."""
+
+    timeline: Timeline
+    lsn: Lsn
+
+
+History = tuple[Switch, ...]
+"""The parents of a timeline, oldest first, as its history file lists them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A point in the history of a cluster."""
+
+    timeline: Timeline
+    lsn: Lsn
+
+
+def timeline_history(text: str) -> History:
+    """Read a history file. Raises ValueError with the line if one is not of its form."""
+    switches: list[Switch] = []
+    for line in text.splitlines():
+        bare = line.split("#")[0].strip()
+        if not bare:
+            continue
+        words = bare.split()
+        if len(words) < 2 or not words[0].isdigit():
+            raise ValueError(f"not a line of a timeline history: {line!r}")
+        switches.append(Switch(Timeline(int(words[0])), Lsn.parse(words[1])))
+    return tuple(switches)
+
+
+def why_diverged(
+    local: Position, files: Mapping[Timeline, History], leader: Position, history: Sequence[Switch]
+) -> str:
+    """Why the local end of WAL is no ancestor of the leader's position; empty if it is one.
+
+    `files`: the history files on the local disk, by timeline; `history`: that of the leader's timeline.
+    A timeline's number alone proves nothing: two servers promoted apart from each other both take the next number.
+    So every history file that both have must agree, even one of a timeline on which nothing was received: the
+    server would switch timelines where its own file says. Without the file of its own timeline nothing proves
+    where that began, so it counts as diverged: PostgreSQL never removes the file, and a clone always heals.
+    Not seen: two servers promoted from the very same position to the same number, until one has more WAL.
+    """
+    parents = {switch.timeline: tuple(history[:index]) for index, switch in enumerate(history)}
+    parents[leader.timeline] = tuple(history)
+    if local.timeline not in parents:
+        return f"timeline {local.timeline} is not in its history"
+    if local.timeline > 1 and local.timeline not in files:
+        return f"the history file of timeline {local.timeline} is missing here, so its origin cannot be compared"
+    for timeline in sorted(files.keys() & parents.keys()):
+        if files[timeline] != parents[timeline]:
+            return f"timeline {timeline} began {_told(files[timeline])} here and {_told(parents[timeline])} there"
+    # On the leader's own timeline only what lies beyond its end is foreign: it lost WAL that it had sent.
+    ends = {switch.timeline: switch.lsn for switch in history} | {leader.timeline: leader.lsn}
+    end = ends[local.timeline]
+    return f"timeline {local.timeline} ends at {end} there" if local.lsn > end else ""
+
+
+def _told(history: History) -> str:
+    return "after " + ", ".join(f"{switch.timeline} at {switch.lsn}" for switch in history) if history else "as first"

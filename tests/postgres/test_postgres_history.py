@@ -1,0 +1,131 @@
+"""Who may stream from whom: twin timelines, and WAL that the upstream has removed."""
+
+from __future__ import annotations
+
+import pytest
+from pglab import Lab, at, has_all_of, streams, wait_until
+
+from hamgr.core.actions import Upstream
+from hamgr.core.units import Timeline
+from hamgr.postgres.errors import Diverged, RewindFailed, WalGone
+from hamgr.postgres.server import LocalServer
+
+
+async def insert(server: LocalServer, rows: int = 1) -> None:
+    await server.query("INSERT INTO public.t SELECT generate_series(1, %s)", (rows,))
+
+
+async def count(server: LocalServer) -> int:
+    return int((await server.query("SELECT count(*) FROM public.t"))[0][0])
+
+
+async def promote_alone(server: LocalServer, old_timeline: int) -> Timeline:
+    """A stopped server becomes primary although nobody knows what others did."""
+    await server.start_standby(Upstream())
+    return (await server.promote(10.0, old_timeline=Timeline(old_timeline))).timeline
+
+
+async def twins(lab: Lab) -> tuple[LocalServer, LocalServer]:
+    """A running primary and a stopped server, both on timeline 2, which each began by itself elsewhere."""
+    one = await lab.primary()
+    two = await lab.standby(one)
+    await wait_until(lambda: has_all_of(two, one), "two has all")
+    await two.stop(10.0)
+    await insert(one, 3000)
+    await one.stop(10.0)
+    assert await promote_alone(two, 1) == 2
+    await insert(two)
+    await two.stop(10.0)
+    assert await promote_alone(one, 1) == 2
+    await insert(one, 3000)
+    await one.checkpoint(30.0)
+    return one, two
+
+
+async def test_twin_timelines_have_diverged_and_only_a_clone_heals(lab: Lab) -> None:
+    one, two = await twins(lab)
+    with pytest.raises(Diverged, match="timeline 2 began"):
+        await two.check_history(at(one))
+    with pytest.raises(RewindFailed) as caught:
+        await two.rewind(at(one))
+    assert not caught.value.directory_touched
+    await two.keep_aside()
+    await one.ensure_slots(["two"])
+    await two.clone(at(one))
+    await two.start_standby(at(one))
+    await wait_until(lambda: streams(two), "two streams")
+    assert (await two.check_history(at(one))).is_wal_kept
+    assert await count(two) == await count(one) == 6000
+
+
+async def test_twin_of_a_parent_timeline_is_rewound(lab: Lab) -> None:
+    one, two = await twins(lab)
+    await one.stop(10.0)
+    assert await promote_alone(one, 2) == 3
+    await one.checkpoint(30.0)
+    with pytest.raises(Diverged, match="timeline 2 began"):
+        await two.check_history(at(one))
+    assert await two.rewind(at(one))
+    await one.ensure_slots(["two"])
+    await two.start_standby(at(one))
+    await wait_until(lambda: streams(two), "two streams")
+    await two.check_history(at(one))
+    assert await count(two) == await count(one) == 6000
+
+
+async def test_rewind_of_a_server_that_did_not_diverge_changes_nothing(lab: Lab) -> None:
+    one = await lab.primary()
+    two = await lab.standby(one)
+    await two.stop(10.0)
+    assert not await two.rewind(at(one))
+    assert (two.config.data_dir / "standby.signal").exists()
+
+
+async def outlived(lab: Lab) -> tuple[LocalServer, LocalServer]:
+    """A primary, and a stopped replica whose next WAL the primary has removed."""
+    frugal = {"shared_buffers": "16MB", "wal_keep_size": 0, "min_wal_size": "32MB"}
+    one = await lab.primary(use_slots=False, parameters=frugal)
+    two = await lab.standby(one, use_slots=False, parameters=frugal)
+    await two.stop(10.0)
+    for _ in range(3):
+        await insert(one)
+        await one.query("SELECT pg_switch_wal()::text")
+    await one.checkpoint(30.0)
+    return one, two
+
+
+async def test_replica_whose_next_wal_was_removed_says_so_stopped_and_running_and_is_cloned(lab: Lab) -> None:
+    one, two = await outlived(lab)
+    with pytest.raises(WalGone) as caught:
+        await two.check_history(at(one))
+    assert caught.value.code == "wal_gone"
+    await two.start_standby(at(one))
+    with pytest.raises(WalGone):
+        await two.check_history(at(one))
+    await two.stop(10.0)
+    await two.keep_aside()
+    await two.clone(at(one))
+    await two.start_standby(at(one))
+    await wait_until(lambda: streams(two), "two streams")
+    assert (await two.check_history(at(one))).is_wal_kept
+
+
+async def test_removed_wal_is_not_missed_where_an_archive_may_hold_it(lab: Lab) -> None:
+    one, two = await outlived(lab)
+    archived = {**two.config.parameters, "restore_command": "false"}
+    await two.apply_config(archived, None)
+    assert (await two.check_history(at(one))).is_wal_kept is None
+
+
+async def test_history_is_told_where_only_replication_is_let_in(lab: Lab) -> None:
+    one, two = await outlived(lab)
+    await one.apply_config(one.config.parameters, ["host replication replicator all scram-sha-256"])
+    await one.query("SELECT pg_reload_conf()")
+
+    async def unknown() -> bool:
+        try:
+            return (await two.check_history(at(one))).is_wal_kept is None
+        except WalGone:
+            return False
+
+    await wait_until(unknown, "the new pg_hba.conf is in force")
