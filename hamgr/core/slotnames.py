@@ -8,7 +8,10 @@ MAX_LENGTH = 63
 
 
 def slot_name(member: str) -> str:
-    """The physical slot of a member: lower case, '-' and '.' as '_', anything else not allowed as its code."""
-    lowered = member.lower()
-    plain = re.sub(r"[-.]", "_", lowered)
-    return re.sub(r"[^a-z0-9_]", lambda hit: f"u{ord(hit.group()):04d}", plain)[:MAX_LENGTH]
+    """The physical slot of a member: lower case, `-` and `.` become `_`, anything else not allowed uXXXX."""
+    return re.sub(r"[^a-z0-9_]", _replacement, member.lower())[:MAX_LENGTH]
+
+
+def _replacement(found: re.Match[str]) -> str:
+    character = found[0]
+    return "_" if character in "-." else f"u{ord(character):04d}"

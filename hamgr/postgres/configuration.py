@@ -14,10 +14,10 @@ from pathlib import Path
 from psycopg.conninfo import make_conninfo
 
 from hamgr.core.actions import Upstream
+from hamgr.core.slotnames import slot_name
 from hamgr.postgres import files
 from hamgr.postgres.config import Credentials, ServerConfig
 from hamgr.postgres.errors import ServerRefused
-from hamgr.postgres.slots import slot_name
 from hamgr.postgres.versions import Version
 
 OURS = "hamgr.conf"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 
+from hamgr.core.slotnames import slot_name
 from hamgr.core.units import Lsn
 from hamgr.postgres import files, slots
 from hamgr.postgres.config import ServerConfig
@@ -37,10 +38,10 @@ class SlotKeeper:
         on the primary), so that after a failover the WAL that they need is still there. Counted on the monotonic
         clock of this process: a restart starts the wait anew.
         """
-        others = [slots.slot_name(member) for member in members if member != self._config.name]
+        others = [slot_name(member) for member in members if member != self._config.name]
         present = [slots.Slot(row[0], row[1], Lsn.parse(row[2]), row[3]) for row in await self._sql.query(PRESENT)]
         expired = await self._expired(others, [slot.name for slot in present])
-        at = {slots.slot_name(member): lsn for member, lsn in positions.items() if lsn}
+        at = {slot_name(member): lsn for member, lsn in positions.items() if lsn}
         if in_recovery:
             plan = slots.plan_on_replica({name: lsn for name, lsn in at.items() if name in others}, present, expired)
         else:

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hamgr.core.units import Lsn
-
-MAX_NAME = 63
-
-
-def slot_name(member: str) -> str:
-    """The slot of that member, as Patroni names it: lower case, `-` and `.` become `_`, others uXXXX."""
-    return re.sub(r"[^a-z0-9_]", _replacement, member.lower())[:MAX_NAME]
-
-
-def _replacement(found: re.Match[str]) -> str:
-    character = found[0]
-    return "_" if character in "-." else f"u{ord(character):04d}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hamgr.core.server import DataDir
+from hamgr.core.slotnames import slot_name
 from hamgr.core.units import Lsn
-from hamgr.postgres import clone, configuration, control, files, slots, wal
+from hamgr.postgres import clone, configuration, control, files, wal
 from hamgr.postgres.config import Credentials, ServerConfig, option_arguments
 from hamgr.postgres.disk import Disk
 from hamgr.postgres.errors import ServerRefused, ServerUnavailable
@@ -42,9 +43,9 @@ def test_listing_without_records_has_no_end() -> None:
 
 
 def test_slot_names_are_patronis() -> None:
-    assert slots.slot_name("PG-1.example") == "pg_1_example"
-    assert slots.slot_name("a b") == "au0032b"
-    assert len(slots.slot_name("x" * 80)) == 63
+    assert slot_name("PG-1.example") == "pg_1_example"
+    assert slot_name("a b") == "au0032b"
+    assert len(slot_name("x" * 80)) == 63
 
 
 def test_values_are_quoted_for_postgresql_conf() -> None:
