@@ -119,13 +119,16 @@ def test_random_choice_is_reproducible_from_its_seed() -> None:
 def test_stop_script_ends_hosts_but_spares_a_pid_that_is_somebody_elses_by_now(room: Path) -> None:
     kept = loopback_hosts(["kept"], room / "hosts", None)["kept"]
     other = subprocess.Popen(["sleep", "1000"])
+    gone = subprocess.Popen(["true"])
+    gone.wait()
     (room / "cluster-1").mkdir()
     (room / "of-somebody-else").touch()
     script = room / "stop"
-    script.write_text(stop_script([kept.pid, other.pid], room))
+    script.write_text(stop_script([kept.pid, other.pid, gone.pid], room))
     try:
         kept.keep()
-        subprocess.run(["sh", str(script)], check=False, timeout=30)
+        ended = subprocess.run(["sh", str(script)], check=False, timeout=30, capture_output=True, text=True)
+        assert "/proc/" not in ended.stderr
         assert other.poll() is None
     finally:
         other.kill()
