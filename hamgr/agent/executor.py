@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from hamgr.agent.clock import now
 from hamgr.agent.journal import LOGGER
 from hamgr.agent.server_calls import SERVER_CALLS
@@ -14,6 +16,7 @@ from hamgr.dcs.errors import OutcomeUnknown, StoreError
 from hamgr.postgres.errors import ServerError, ServerUnavailable
 
 CALLS = {**SERVER_CALLS, **STORE_CALLS}
+CUT_SHORT = Outcome(Result.FAILED, "overtaken", "cut short: the server was fenced, or this agent ends")
 
 
 class Bug(Exception):
@@ -22,17 +25,31 @@ class Bug(Exception):
 
 async def execute(world: World, action: Action) -> Outcome:
     """Carry the action out. Never raises but for cancellation and bugs: an error is an outcome with its words."""
-    outcome = await _attempt(world, action)
+    try:
+        outcome = await _attempt(world, action)
+        await _look(world, action)
+    except asyncio.CancelledError:
+        _tell_end(world, action, CUT_SHORT)
+        raise
+    _tell_end(world, action, outcome)
+    return outcome
+
+
+async def _look(world: World, action: Action) -> None:
+    """See what the action did to the server."""
     if isinstance(action, HandOverStop | ExamineCrash):
         # The pidfd has told of the server's end: the offer need not wait for another look at the disk.
         world.probe_soon()
     elif action.lane is Lane.SERVER:
         await world.probe()
+
+
+def _tell_end(world: World, action: Action, outcome: Outcome) -> None:
+    """Whoever ordered it learns how it ended: done, failed or cut short."""
     if isinstance(action, RestartServer | Reinitialize):
         tell = world.order_ends.pop(action.order_id, None)
         if tell is not None:
             tell(outcome.result is Result.DONE, outcome.text)
-    return outcome
 
 
 async def _attempt(world: World, action: Action) -> Outcome:

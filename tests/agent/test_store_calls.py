@@ -1,0 +1,210 @@
+"""What is written to the store, and what the loop knows when it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from hamgr.agent.clock import now
+from hamgr.agent.store_calls import (
+    cast_ballot,
+    clear_request,
+    grant_lease,
+    outcome_of,
+    put_history,
+    put_offer,
+    put_record,
+    release_leader,
+    take_initialize,
+    take_leader,
+)
+from hamgr.core import actions
+from hamgr.core.cluster import Ballot, HistoryLine, Offer, Request, Tags
+from hamgr.core.facts import ClusterSeen, LeaseGranted
+from hamgr.core.pipeline import Record
+from hamgr.core.result import Outcome, Result
+from hamgr.core.state import Lease, Myself
+from hamgr.core.units import Lsn, Term, Timeline, WallTime
+from hamgr.dcs.errors import StoreUnavailable
+from hamgr.dcs.store import TxnOutcome
+from tests.agent.workbench import Bench, Calls
+
+OFFER = Offer("a", Term(1), Timeline(4), Lsn(0x4000), "switchover")
+
+
+@dataclass(frozen=True)
+class Received:
+    timeline: Timeline
+    lsn: Lsn
+    streaming: bool
+
+
+@pytest.fixture
+async def initialized(bench: Bench) -> Bench:
+    """`a` holds the key of term 1, by transactions on a store in memory."""
+    await grant_lease(bench.world, actions.GrantLease(5.0))
+    granted = bench.facts[-1]
+    assert isinstance(granted, LeaseGranted)
+    bench.state = replace(bench.state, lease=Lease(granted.lease_id, granted.deadline))
+    assert (await take_initialize(bench.world, actions.TakeInitialize())).result is Result.DONE
+    await bench.see_store()
+    bench.facts.clear()
+    return bench
+
+
+def test_how_a_transaction_ended_is_how_the_action_ended() -> None:
+    assert outcome_of(TxnOutcome(Result.DONE, 5)) == Outcome(Result.DONE)
+    assert outcome_of(TxnOutcome(Result.REFUSED, text="taken")) == Outcome(Result.REFUSED, "compare", "taken")
+    assert outcome_of(TxnOutcome(Result.UNKNOWN, text="sent")).result is Result.UNKNOWN
+
+
+async def test_the_deadline_of_a_new_lease_counts_from_asking_for_it(bench: Bench) -> None:
+    before = now()
+    await grant_lease(bench.world, actions.GrantLease(5.0))
+    granted = bench.facts[0]
+    assert isinstance(granted, LeaseGranted)
+    usable_s = 5.0 - bench.state.policy.margin_s
+    assert before + usable_s <= granted.deadline <= now() + usable_s
+
+
+async def test_after_a_change_of_the_leadership_the_view_is_known_before_its_end(initialized: Bench) -> None:
+    bench = initialized
+    assert bench.state.cluster is not None
+    assert bench.state.cluster.is_led_by("a")
+    leader = bench.state.cluster.leader
+    assert leader is not None
+    outcome = await release_leader(bench.world, actions.ReleaseLeader(Term(1), leader.mod_revision, OFFER))
+    assert outcome.result is Result.DONE
+    seen = bench.facts[0]
+    assert isinstance(seen, ClusterSeen)
+    assert seen.view.leader is None
+    assert seen.view.request is not None
+    assert seen.view.request.offer == OFFER
+
+
+async def test_a_change_that_cannot_be_read_back_is_of_unknown_end(bench: Bench) -> None:
+    bench.use_store(Calls(bench.log, take_initialize=TxnOutcome(Result.DONE, 5), read=StoreUnavailable("no answer")))
+    outcome = await take_initialize(bench.world, actions.TakeInitialize())
+    assert (outcome.result, outcome.code) == (Result.UNKNOWN, "unknown")
+    assert bench.facts == []
+
+
+async def test_the_lead_is_not_taken_before_the_store_was_read(bench: Bench) -> None:
+    bench.state = replace(bench.state, cluster=None)
+    outcome = await take_leader(bench.world, actions.TakeLeader(Term(4), None, 0, 0, ()))
+    assert (outcome.result, outcome.code) == (Result.REFUSED, "no_view")
+
+
+async def test_the_lead_is_taken_from_a_view_and_refused_on_an_older_one(initialized: Bench) -> None:
+    bench = initialized
+    assert bench.state.cluster is not None
+    assert bench.state.cluster.leader is not None
+    await release_leader(bench.world, actions.ReleaseLeader(Term(1), bench.state.cluster.leader.mod_revision))
+    await bench.see_store()
+    take = actions.TakeLeader(Term(2), None, 0, bench.state.cluster.config_revision, ())
+    assert (await take_leader(bench.world, take)).result is Result.DONE
+    taken = bench.facts[-1]
+    assert isinstance(taken, ClusterSeen)
+    assert taken.view.leader is not None
+    await release_leader(bench.world, actions.ReleaseLeader(Term(2), taken.view.leader.mod_revision))
+    again = await take_leader(bench.world, take)
+    assert (again.result, again.code) == (Result.REFUSED, "compare")
+
+
+async def test_an_offer_names_its_holder_and_successor(initialized: Bench) -> None:
+    bench = initialized
+    assert bench.state.cluster is not None
+    assert bench.state.cluster.leader is not None
+    action = actions.PutOffer(OFFER, "b", 0, bench.state.cluster.leader.mod_revision)
+    assert (await put_offer(bench.world, action)).result is Result.DONE
+    seen = bench.facts[0]
+    assert isinstance(seen, ClusterSeen)
+    assert seen.view.request is not None
+    assert (seen.view.request.leader, seen.view.request.candidate) == ("a", "b")
+
+
+# -- ballots ---------------------------------------------------------------------------------------------------
+
+
+def receiving(bench: Bench, *seen: Received) -> None:
+    """What is received, one look after another; the last for ever."""
+    looks = list(seen)
+    bench.server.answers["received"] = lambda: looks.pop(0) if len(looks) > 1 else looks[0]
+    bench.use_store(Calls(bench.log, put_ballot=lambda ballot, lease_id: replace(ballot, mod_revision=lease_id)))
+
+
+async def test_a_ballot_holds_a_fresh_measurement_and_hangs_on_the_lease(bench: Bench) -> None:
+    bench.state = replace(bench.state, me=Myself("a", tags=Tags(failover_priority=3)))
+    receiving(bench, Received(Timeline(4), Lsn(0x4100), streaming=False))
+    ballot = (await cast_ballot(bench.world, actions.CastBallot(Term(4), Lsn(0)))).value
+    assert ballot == Ballot("a", Term(4), Timeline(4), Lsn(0x4100), 3, mod_revision=bench.world.lease_id)
+
+
+async def test_a_ballot_waits_for_offered_wal_while_it_streams_in(bench: Bench) -> None:
+    looks = [Received(Timeline(4), Lsn(lsn), streaming=True) for lsn in (0x4000, 0x4080, 0x4100, 0x4200)]
+    receiving(bench, *looks)
+    ballot = (await cast_ballot(bench.world, actions.CastBallot(Term(4), Lsn(0x4100)))).value
+    assert ballot.lsn == Lsn(0x4100)
+    assert bench.log == ["received"] * 3 + ["put_ballot"]
+
+
+async def test_a_ballot_does_not_wait_for_wal_that_nobody_sends(bench: Bench) -> None:
+    receiving(bench, Received(Timeline(4), Lsn(0x4000), streaming=False))
+    ballot = (await cast_ballot(bench.world, actions.CastBallot(Term(4), Lsn(0x4100)))).value
+    assert ballot.lsn == Lsn(0x4000)
+    assert bench.log == ["received", "put_ballot"]
+
+
+async def test_a_ballot_stops_waiting_when_streaming_ends(bench: Bench) -> None:
+    receiving(bench, *(Received(Timeline(4), Lsn(0x4000), streaming=streams) for streams in (True, False)))
+    await cast_ballot(bench.world, actions.CastBallot(Term(4), Lsn(0x4100)))
+    assert bench.log == ["received", "received", "put_ballot"]
+
+
+async def test_a_ballot_does_not_wait_for_ever(bench: Bench) -> None:
+    receiving(bench, Received(Timeline(4), Lsn(0x4000), streaming=True))
+    ballot = (await cast_ballot(bench.world, actions.CastBallot(Term(4), Lsn(0x4100)))).value
+    assert ballot.lsn == Lsn(0x4000)
+
+
+# -- records ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_refusal_is_kept_for_whoever_waits_for_the_request_before_it_is_removed(bench: Bench) -> None:
+    kept: list[Any] = []
+    bench.use_store(
+        Calls(bench.log, clear_request=lambda _at: kept.append(dict(bench.world.refused)) or TxnOutcome(Result.DONE))
+    )
+    await clear_request(bench.world, actions.ClearRequest(12, "b is tagged nofailover"))
+    assert kept == [{12: "b is tagged nofailover"}]
+
+
+async def test_a_record_is_stamped_written_and_told(bench: Bench) -> None:
+    record = Record(Term(2), "switchover", "a", "b", WallTime(0.0), Timeline(5), Lsn(0x5000), 0, ())
+    await put_record(bench.world, actions.PutRecord(record))
+    written = await bench.store.list_records()
+    assert [entry["term"] for entry in written] == [2]
+    assert [told.term for told in bench.records] == [2]
+    assert bench.records[0].at > 0
+
+
+async def test_only_the_last_line_of_the_history_gets_a_time_and_only_if_it_has_none(bench: Bench) -> None:
+    old = HistoryLine(Timeline(1), Lsn(8), "no recovery target specified", "", "b")
+    stamped = replace(old, timestamp="2026-01-01T00:00:00.000+00:00")
+    given: list[tuple[HistoryLine, ...]] = []
+    bench.use_store(
+        Calls(bench.log, put_history=lambda _me, lines, _at: given.append(lines) or TxnOutcome(Result.DONE))
+    )
+    await put_history(bench.world, actions.PutHistory((old, old), 0))
+    await put_history(bench.world, actions.PutHistory((old, stamped), 0))
+    assert [bool(line.timestamp) for line in given[0]] == [False, True]
+    assert given[1] == (old, stamped)
+
+
+async def test_a_request_of_the_store_is_untouched_by_what_was_refused_elsewhere(bench: Bench) -> None:
+    written = await bench.store.put_request(Request(leader="a", candidate="b"), 0)
+    outcome = await clear_request(bench.world, actions.ClearRequest(written.revision + 1, "another"))
+    assert outcome.result is Result.REFUSED
+    assert (await bench.store.read()).request is not None
