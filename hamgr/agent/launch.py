@@ -15,7 +15,7 @@ from hamgr.settings import SettingsError, load
 
 
 @click.command("agent")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, readable=False))
 def command(file: Path) -> None:
     """Look after this host's server: the service that runs on every database host."""
     try:

@@ -159,11 +159,10 @@ def delete(cluster: Cluster, key: str) -> None:
     _etcd(cluster, "kv/deleterange", key=_coded(PREFIX + key))
 
 
-def keys(cluster: Cluster) -> list[str]:
-    """All keys below the cluster's prefix, without it."""
-    found = _etcd(cluster, "kv/range", key=_coded(PREFIX), range_end=_coded(PREFIX[:-1] + "0"), keys_only=True)
-    names = [base64.b64decode(entry["key"]).decode() for entry in found.get("kvs", [])]
-    return [name.removeprefix(PREFIX) for name in names]
+def raw(cluster: Cluster, key: str) -> bytes | None:
+    """Value of a key below the cluster's prefix, None where there is none."""
+    found = _etcd(cluster, "kv/range", key=_coded(PREFIX + key)).get("kvs", [])
+    return base64.b64decode(found[0].get("value", "")) if found else None
 
 
 def term(cluster: Cluster) -> int:
@@ -229,10 +228,11 @@ def exit_status(member: Member, timeout_s: float = 30.0) -> int:
 
 
 def clear(member: Member) -> None:
-    """Data and runtime directories are as new."""
+    """Data and runtime directories are as new, and the log begins anew."""
     for path in (member.data_dir, member.runtime_dir):
         shutil.rmtree(path, ignore_errors=True)
     member.runtime_dir.mkdir()
     if member.host.account is not None:
         os.chown(member.runtime_dir, member.host.account.uid, member.host.account.gid)
-    member.log.unlink(missing_ok=True)
+    if member.log.exists():
+        member.log.rename(member.log.with_suffix(f".{time.monotonic_ns()}.log"))
