@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from psycopg import sql as composed
+from psycopg.rows import TupleRow
 
 from hamgr.core.actions import Upstream
-from hamgr.postgres import configuration, files, programs
+from hamgr.postgres import configuration, files, programs, scram
 from hamgr.postgres.config import Credentials, ServerConfig
 from hamgr.postgres.control import ASIDE, UNFINISHED, rewind_marker
 from hamgr.postgres.disk import Disk
@@ -44,6 +45,8 @@ REWIND_FUNCTIONS = (
     "pg_read_binary_file(text, bigint, bigint, boolean)",
 )
 """What pg_rewind calls on its source. Source: its manual page, Notes."""
+
+ROLE = "SELECT rolcanlogin, rolreplication, coalesce(rolpassword, '') FROM pg_authid WHERE rolname = %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +84,42 @@ async def initdb(config: ServerConfig, bin_dir: Path, disk: Disk) -> None:
 
 
 async def create_roles(config: ServerConfig, sql: Sql) -> None:
-    """Replication and rewind roles exist with their passwords, which travel and are logged SCRAM-encoded only."""
+    """Replication and rewind roles exist with their passwords, which travel and are logged SCRAM-encoded only.
+
+    Nothing is written where all is so already: may be called at any time on a running primary.
+    """
     await _ensure_role(config, sql, config.replication, "REPLICATION")
     if config.rewind is not None:
         await _ensure_role(config, sql, config.rewind, "")
         for function in REWIND_FUNCTIONS:
-            role = composed.Identifier(config.rewind.username).as_string()
-            await sql.query(f"GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {role}")
+            await _ensure_granted(sql, function, config.rewind.username)
 
 
 async def _ensure_role(config: ServerConfig, sql: Sql, role: Credentials, attributes: str) -> None:
     if role.username == config.superuser.username:
         return
-    found = await sql.query("SELECT 1 FROM pg_roles WHERE rolname = %s", (role.username,))
+    found = await sql.query(ROLE, (role.username,))
+    if found and _is_as_wanted(found[0], role, attributes):
+        return
     verb, name = ("ALTER" if found else "CREATE"), composed.Identifier(role.username).as_string()
     password = ""
     if role.password:
         password = f"PASSWORD {composed.Literal(await encoded_password(config, role)).as_string()}"
     await sql.query(f"{verb} ROLE {name} LOGIN {attributes} {password}")
+
+
+def _is_as_wanted(row: TupleRow, role: Credentials, attributes: str) -> bool:
+    can_login, can_replicate, verifier = row
+    fits = not role.password or scram.is_verifier_of(verifier, role.password)
+    return fits and can_login and (can_replicate or not attributes)
+
+
+async def _ensure_granted(sql: Sql, function: str, username: str) -> None:
+    granted = "SELECT has_function_privilege(%s, %s, 'EXECUTE')"
+    if (await sql.query(granted, (username, f"pg_catalog.{function}")))[0][0]:
+        return
+    role = composed.Identifier(username).as_string()
+    await sql.query(f"GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {role}")
 
 
 async def encoded_password(config: ServerConfig, role: Credentials) -> str:

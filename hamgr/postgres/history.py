@@ -40,7 +40,10 @@ class HistoryCheck:
     local: lineage.Position
     upstream: source.Source
     is_wal_kept: bool | None = None
-    """The upstream holds the segment that is needed next; None: it could not be asked, or an archive may hold it."""
+    """The upstream holds the segment that is needed next.
+
+    None: it could not be asked, an archive may hold it, or the local server could not say where it is.
+    """
 
 
 async def check(config: ServerConfig, local: Local, upstream: Upstream) -> HistoryCheck:
@@ -72,7 +75,7 @@ async def _is_wal_kept(config: ServerConfig, local: Local, there: source.Source,
     begins = Lsn(local.received // local.segment * local.segment)
     if there.position.lsn <= begins:
         return True
-    if config.parameters.get("restore_command"):
+    if not local.received or config.parameters.get("restore_command"):
         return None
     try:
         kept = await source.holds_segment(config, upstream, segment_suffix(begins, local.segment))

@@ -183,7 +183,7 @@ class LocalServer(SeenServer):
         await clone.initdb(self.config, self.bin_dir, self.disk)
 
     async def create_roles(self) -> None:
-        """Replication and rewind roles exist on the running primary."""
+        """Replication and rewind roles exist on the running primary with their passwords; writes only what differs."""
         await clone.create_roles(self.config, self._sql)
 
     async def clone(self, upstream: Upstream, progress: Callable[[clone.CloneProgress], None] | None = None) -> None:

@@ -9,17 +9,19 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pglab import Lab, as_root, children, wait_until
+from pglab import Lab, as_root, at, children, wait_until
 
 from hamgr.core.actions import Upstream
 from hamgr.core.server import DataDir, Phase
 from hamgr.core.units import Lsn
-from hamgr.postgres import process
+from hamgr.postgres import process, source
+from hamgr.postgres.config import Credentials
 from hamgr.postgres.errors import ServerBroken, ServerRefused, ServerUnavailable
-from hamgr.postgres.server import LocalServer
+from hamgr.postgres.server import LocalServer, open_server
 
 
 async def test_initdb_makes_a_cluster_whose_roles_log_in_with_scram_only(lab: Lab) -> None:
@@ -281,3 +283,56 @@ async def test_slot_of_a_vanished_member_stays_for_its_time(lab: Lab) -> None:
     await server.ensure_slots(["two", "three"])
     await server.ensure_slots(["two"])
     assert set((await server.probe()).slots) == {"two", "three"}
+
+
+async def test_a_changed_password_is_set_once_and_lets_in(lab: Lab) -> None:
+    server = await lab.primary()
+    before = await _verifiers(server)
+    await server.create_roles()
+    assert await _verifiers(server) == before
+    changed = replace(
+        server.config, replication=Credentials("replicator", "n\u00e9w: $word"), rewind=Credentials("rewinder", "other")
+    )
+    again = await open_server(changed, lab.guard_of(server))
+    lab.servers.append(again)
+    lab.guards.append(lab.guard_of(server))
+    await again.create_roles()
+    after = await _verifiers(server)
+    assert all(after[role] != before[role] for role in ("replicator", "rewinder"))
+    await again.create_roles()
+    assert await _verifiers(server) == after
+    await source.ask(again.config, at(server))
+    assert await source.holds_segment(again.config, at(server), "0000000000000001")
+    with pytest.raises(ServerBroken, match="password"):
+        await source.ask(server.config, at(server))
+
+
+async def _verifiers(server: LocalServer) -> dict[str, str]:
+    return dict(await server.query("SELECT rolname::text, rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL"))
+
+
+async def test_probe_during_and_after_a_kill_of_ours_sees_no_crash(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = await lab.primary()
+    guard = lab.guard_of(server)
+    kill, seen = guard.kill_tree, []
+
+    async def kill_and_look() -> int:
+        seen.append((await server.probe()).phase)
+        killed = await kill()
+        seen.append((await server.probe()).phase)
+        return killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guard, "kill_tree", kill_and_look)
+        assert await server.kill_tree() > 0
+    seen.append((await server.probe()).phase)
+    assert seen == [Phase.RUNNING, Phase.STOPPED, Phase.STOPPED]
+
+
+async def test_kill_of_what_a_crash_left_leaves_it_a_crash(lab: Lab) -> None:
+    server = await lab.primary()
+    assert server.identity is not None
+    os.kill(server.identity.pid, signal.SIGKILL)
+    await server.wait_until_exit()
+    await server.kill_tree()
+    assert (await server.probe()).phase is Phase.CRASHED
