@@ -10,12 +10,14 @@ from typing import Any
 from hamgr.agent.clock import now
 from hamgr.agent.loop import Pulse
 from hamgr.agent.world import World
-from hamgr.api.port import Answer, OrderKind, Snapshot
+from hamgr.api.port import Answer, OrderKind, Snapshot, Unavailable
 from hamgr.core.cluster import ClusterView, Request
 from hamgr.core.facts import Ordered, Routed
 from hamgr.core.precheck import why_not
+from hamgr.core.result import Result
 from hamgr.core.units import Instant, Term
 from hamgr.dcs.errors import StoreError
+from hamgr.dcs.store import TxnOutcome
 from hamgr.settings import parse_dynamic
 
 FOLLOW_POLL_S = 0.01
@@ -73,12 +75,12 @@ class Port:
         except StoreError as error:
             return Answer(503, str(error))
         if not written.is_done:
-            return Answer(409, "another switchover or failover is under way")
+            return _not_done(written, "another switchover or failover is under way")
         if request.scheduled_at is not None:
             return Answer(202, "scheduled")
-        return await self._follow(view, written.revision)
+        return await self._follow(view, request, written.revision)
 
-    async def _follow(self, before: ClusterView, revision: int) -> Answer:
+    async def _follow(self, before: ClusterView, request: Request, revision: int) -> Answer:
         """Wait for the request's end: another leader that is writable, a refusal, or nothing in time."""
         give_up_at = now() + FOLLOW_LIMIT_S
         while now() < give_up_at:
@@ -86,7 +88,7 @@ class Port:
             if revision in self._world.refused:
                 return Answer(412, self._world.refused.pop(revision))
             if view is not None and view.revision >= revision:
-                answer = _end_of_request(before, view)
+                answer = _end_of_request(before, request, view)
                 if answer is not None:
                     return answer
             await asyncio.sleep(FOLLOW_POLL_S)
@@ -98,8 +100,11 @@ class Port:
             return Answer(404, "nothing is scheduled")
         if view.request.offer is not None:
             return Answer(409, "the hand-over has begun")
-        outcome = await self._world.store.clear_request(view.request.mod_revision)
-        return Answer(200, "cancelled") if outcome.is_done else Answer(409, "it changed meanwhile")
+        try:
+            outcome = await self._world.store.clear_request(view.request.mod_revision)
+        except StoreError as error:
+            raise Unavailable(str(error)) from error
+        return Answer(200, "cancelled") if outcome.is_done else _not_done(outcome, "it changed meanwhile")
 
     async def order(self, kind: OrderKind, options: Mapping[str, Any]) -> Answer:
         refusal = self._why_no_order(kind, options)
@@ -116,7 +121,11 @@ class Port:
         self._world.post(Ordered(order_id, kind, now(), dict(options)))
         if kind == "reinitialize":
             return Answer(200, "reinitialize started")
-        well, text = await asyncio.wait_for(end, float(options.get("timeout") or ORDER_LIMIT_S))
+        limit_s = float(options.get("timeout") or ORDER_LIMIT_S)
+        try:
+            well, text = await asyncio.wait_for(end, limit_s)
+        except TimeoutError:
+            return Answer(503, f"{kind} did not end within {limit_s:g} s: it goes on")
         return Answer(200, f"{kind}ed successfully") if well else Answer(503, f"{kind} failed: {text}")
 
     def _why_no_order(self, kind: OrderKind, options: Mapping[str, Any]) -> Answer | None:
@@ -163,10 +172,15 @@ class Port:
             outcome = await self._world.store.put_config(values, view.config_revision if view else 0)
         except StoreError as error:
             return Answer(503, str(error))
-        return Answer(200, body=values) if outcome.is_done else Answer(409, "the configuration changed meanwhile")
+        if outcome.is_done:
+            return Answer(200, body=values)
+        return _not_done(outcome, "the configuration changed meanwhile")
 
     async def failovers(self, limit: int) -> Sequence[Mapping[str, Any]]:
-        return await self._world.store.list_records(limit)
+        try:
+            return await self._world.store.list_records(limit)
+        except StoreError as error:
+            raise Unavailable(str(error)) from error
 
 
 def merge_patch(values: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,14 +197,26 @@ def merge_patch(values: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str
     return merged
 
 
-def _end_of_request(before: ClusterView, view: ClusterView) -> Answer | None:
-    """The answer, if the view shows how the request ended."""
+def _not_done(outcome: TxnOutcome, conflict: str) -> Answer:
+    """The answer to a change that did not happen because of a `conflict`, or of which nobody knows."""
+    if outcome.result is Result.UNKNOWN:
+        return Answer(503, f"whether it took effect is unknown: {outcome.text}")
+    return Answer(409, conflict)
+
+
+def _end_of_request(before: ClusterView, request: Request, view: ClusterView) -> Answer | None:
+    """The answer, if the view shows how the request ended. The texts of success are Patroni's."""
     former = before.leader.name if before.leader else ""
     if view.leader is not None and view.term > before.term:
-        member = view.member(view.leader.name)
-        if member is not None and member.role == "primary":
-            return Answer(200, f'Successfully switched over to "{view.leader.name}"')
-        return None
+        name = view.leader.name
+        member = view.member(name)
+        if member is None or member.role != "primary":
+            return None
+        if name == former:
+            return Answer(503, f"the leader did not change: {name} was elected again")
+        if request.candidate and name != request.candidate:
+            return Answer(200, f'Switched over to "{name}" instead of "{request.candidate}"')
+        return Answer(200, f'Successfully switched over to "{name}"')
     if view.request is None and view.is_led_by(former):
         member = view.member(former)
         if member is not None and member.role == "primary" and member.state == "running":
