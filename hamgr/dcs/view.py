@@ -87,6 +87,9 @@ _UNREADABLE: dict[str, Callable[[Entry], dict[str, Any] | None]] = {
 
 
 def _initialize(_: str, text: str, entry: Entry) -> dict[str, Any]:
+    # Empty while somebody makes the cluster. Garbage taken for an identifier would make every member's data foreign.
+    if text and not (text.isascii() and text.isdecimal()):
+        raise ValueError("not a system identifier")
     return {"system_identifier": text, "initialize_revision": entry.mod_revision}
 
 
