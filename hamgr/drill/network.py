@@ -7,8 +7,8 @@ with the switch.
 
 from __future__ import annotations
 
-import os
 import random
+import secrets
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -27,7 +27,8 @@ class Network:
 
     def __init__(self, names: Sequence[str], directory: Path, account: Account | None) -> None:
         self._subnet = _free_subnet()
-        self._prefix = f"hg{os.getpid() % 100_000}"
+        # Two networks of one process, or of processes in several PID namespaces, must not share a link's name.
+        self._prefix = f"hg{secrets.token_hex(4)}"
         self.hosts: dict[str, Host] = {}
         self.switch = Host("switch", "", own(directory / "switch", None), None, netns=True)
         try:

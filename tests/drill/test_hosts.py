@@ -126,9 +126,9 @@ def test_ports_handed_out_are_free_distinct_and_outside_the_outgoing_range() -> 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
-def test_hosts_of_a_network_reach_each_other_until_cut_and_leave_no_link(room: Path) -> None:
+def test_hosts_of_a_network_reach_each_other_until_cut_beside_another_network_and_leave_no_link(room: Path) -> None:
     links_before = set(os.listdir("/sys/class/net"))
-    network = Network(["x", "y"], room / "net", None)
+    network, another = Network(["x", "y"], room / "net", None), Network(["x"], room / "another", None)
     try:
         x, y = network.hosts["x"], network.hosts["y"]
         y.spawn([sys.executable, "-m", "http.server", "8000", "--bind", y.address], room / "y.log")
@@ -152,5 +152,6 @@ def test_hosts_of_a_network_reach_each_other_until_cut_and_leave_no_link(room: P
         wait_until(reaches)
     finally:
         network.close()
+        another.close()
     wait_until(lambda: set(os.listdir("/sys/class/net")) <= links_before)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
