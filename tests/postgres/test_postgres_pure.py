@@ -53,41 +53,41 @@ def test_values_are_quoted_for_postgresql_conf() -> None:
     assert "\n" not in configuration.quoted("a\nb")
 
 
-def _config(tmp_path: Path, **parameters: str | int) -> ServerConfig:
+def _config(pg_tmp: Path, **parameters: str | int) -> ServerConfig:
     role = Credentials("x", "secret")
-    return ServerConfig("n", "s", tmp_path, role, role, parameters=parameters)
+    return ServerConfig("n", "s", pg_tmp, role, role, parameters=parameters)
 
 
-def test_reserved_parameters_are_left_out_and_standby_minimums_kept(tmp_path: Path) -> None:
+def test_reserved_parameters_are_left_out_and_standby_minimums_kept(pg_tmp: Path) -> None:
     version = configuration.Version(15)
-    text = configuration.rendered(_config(tmp_path, port=1, max_connections=10), version, {"max_connections": 50})
+    text = configuration.rendered(_config(pg_tmp, port=1, max_connections=10), version, {"max_connections": 50})
     assert "port" not in text
     assert "max_connections = '50'" in text
     with pytest.raises(ServerRefused):
-        configuration.rendered(_config(tmp_path, **{"a b": 1}), version, {})
+        configuration.rendered(_config(pg_tmp, **{"a b": 1}), version, {})
 
 
-def test_unchanged_file_is_not_written_again(tmp_path: Path) -> None:
-    path = tmp_path / "f"
+def test_unchanged_file_is_not_written_again(pg_tmp: Path) -> None:
+    path = pg_tmp / "f"
     assert files.write_if_changed(path, "a")
     inode = path.stat().st_ino
     assert not files.write_if_changed(path, "a")
     assert path.stat().st_ino == inode
     assert files.write_if_changed(path, "b")
-    assert os.listdir(tmp_path) == ["f"]
+    assert os.listdir(pg_tmp) == ["f"]
 
 
-def test_auto_conf_loses_only_what_would_override_the_upstream(tmp_path: Path) -> None:
-    path = tmp_path / "postgresql.auto.conf"
+def test_auto_conf_loses_only_what_would_override_the_upstream(pg_tmp: Path) -> None:
+    path = pg_tmp / "postgresql.auto.conf"
     path.write_text("# head\nwork_mem = '1MB'\nprimary_conninfo = 'host=old'\nrecovery_target_lsn='0/1'\n")
-    assert configuration.disarm_auto_conf(tmp_path)
+    assert configuration.disarm_auto_conf(pg_tmp)
     assert path.read_text() == "# head\nwork_mem = '1MB'\n"
-    assert not configuration.disarm_auto_conf(tmp_path)
+    assert not configuration.disarm_auto_conf(pg_tmp)
 
 
-def test_passfile_escapes_what_libpq_splits_at(tmp_path: Path) -> None:
-    files.write_passfile(tmp_path / "p", {"us:er": "a\\b:c", "peer": ""})
-    assert (tmp_path / "p").read_text() == "*:*:*:us\\:er:a\\\\b\\:c\n"
+def test_passfile_escapes_what_libpq_splits_at(pg_tmp: Path) -> None:
+    files.write_passfile(pg_tmp / "p", {"us:er": "a\\b:c", "peer": ""})
+    assert (pg_tmp / "p").read_text() == "*:*:*:us\\:er:a\\\\b\\:c\n"
 
 
 def test_options_in_patronis_form_become_arguments() -> None:
