@@ -95,12 +95,9 @@ class Journal:
         words = sentence(decision.reason)
         self._events.append((at, f"{decision.rule}: {words}"))
         level = logging.WARNING if decision.reason.code in WARNINGS else logging.INFO
-        fields = {
-            "rule": decision.rule,
-            "reason": decision.reason.code.value,
-            "term": state.cluster.term if state.cluster else 0,
-            **dict(decision.reason.values),
-        }
+        values = dict(decision.reason.values)
+        term = int(values.get("term", state.cluster.term if state.cluster else 0))
+        fields = {**values, "rule": decision.rule, "reason": decision.reason.code.value, "term": term}
         LOGGER.log(level, "%s", words, extra={"fields": fields})
 
     def ended(self, action: Action, outcome: Outcome, began_at: Instant, at: Instant) -> None:

@@ -1,0 +1,151 @@
+"""The log says each decision once, is parsed by programs, and holds no secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from hamgr.agent import journal as module
+from hamgr.agent.clock import now
+from hamgr.agent.executor import execute
+from hamgr.agent.journal import FLIGHT_RECORDER_EVENTS, LOGGER, Journal
+from hamgr.core.actions import AFTER_PROMOTION, Checkpoint, Fence, PutMember, PutStatus
+from hamgr.core.cluster import Status
+from hamgr.core.decide import Decision
+from hamgr.core.reasons import Code, Reason, because
+from hamgr.core.result import Outcome, Result
+from hamgr.core.sentences import sentence
+from tests.agent.workbench import TERM, Bench, leading, member
+
+DONE = Outcome(Result.DONE)
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    before = LOGGER.handlers[:], LOGGER.propagate, LOGGER.level
+    yield
+    LOGGER.handlers[:], LOGGER.propagate = before[0], before[1]
+    LOGGER.setLevel(before[2])
+
+
+def decided(journal: Journal, reason: Reason, rule: str = "steady") -> None:
+    journal.decided(leading(), Decision((), reason, rule, None, may_renew=True), now())
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def test_a_decision_that_is_taken_again_is_written_once(capsys: pytest.CaptureFixture[str]) -> None:
+    module.set_up("INFO", as_json=False)
+    journal = Journal()
+    for _ in range(3):
+        decided(journal, because(Code.BUSY))
+    decided(journal, because(Code.BUSY), rule="another")
+    decided(journal, because(Code.WAIT_LEADER))
+    decided(journal, because(Code.BUSY))
+    assert len(lines(capsys)) == 4
+    assert len(journal.events()) == 4
+
+
+def test_a_decision_whose_values_count_down_is_written_once(capsys: pytest.CaptureFixture[str]) -> None:
+    module.set_up("INFO", as_json=False)
+    journal = Journal()
+    for left_s in ("0.7", "0.6", "0.5"):
+        decided(journal, because(Code.DEADLINE_NEAR, left_s=left_s))
+    assert len(lines(capsys)) == 1
+    decided(journal, because(Code.OTHER_LEADS, leader="b"))
+    decided(journal, because(Code.OTHER_LEADS, leader="c"))
+    assert len(lines(capsys)) == 2
+
+
+def test_json_lines_are_one_object_each_with_what_a_program_asks_for(capsys: pytest.CaptureFixture[str]) -> None:
+    module.set_up("INFO", as_json=True)
+    journal = Journal()
+    decided(journal, because(Code.OTHER_LEADS, leader='b "quoted"\nand broken'))
+    journal.ended(Fence(), Outcome(Result.FAILED, "timeout", "the guard is silent"), now(), now())
+    decision, end = (json.loads(line) for line in lines(capsys))
+    assert decision["level"] == "WARNING"
+    assert (decision["rule"], decision["reason"], decision["term"]) == ("steady", "other_leads", TERM)
+    assert decision["leader"] == 'b "quoted"\nand broken'
+    assert decision["message"]
+    assert (end["action"], end["result"], end["code"], end["level"]) == ("Fence", "failed", "timeout", "WARNING")
+    assert decision["time"].endswith("Z")
+
+
+def test_a_defect_is_one_json_line_with_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    module.set_up("INFO", as_json=True)
+    try:
+        raise ZeroDivisionError("a defect")
+    except ZeroDivisionError:
+        LOGGER.exception("ending")
+    (line,) = lines(capsys)
+    assert "ZeroDivisionError: a defect" in json.loads(line)["traceback"]
+
+
+def test_the_term_is_a_number_in_every_line(capsys: pytest.CaptureFixture[str]) -> None:
+    module.set_up("INFO", as_json=True)
+    decided(Journal(), because(Code.LEADING, term=TERM))
+    (line,) = lines(capsys)
+    assert json.loads(line)["term"] == TERM
+
+
+def test_routine_that_went_well_is_left_to_debug(capsys: pytest.CaptureFixture[str]) -> None:
+    module.set_up("INFO", as_json=False)
+    journal = Journal()
+    for action in (PutStatus(Status()), PutMember(member("a"))):
+        journal.ended(action, DONE, now(), now())
+    assert lines(capsys) == []
+    journal.ended(PutStatus(Status()), Outcome(Result.FAILED, "store", "no answer"), now(), now())
+    journal.ended(Fence(), DONE, now(), now())
+    assert len(lines(capsys)) == 2
+    assert len(journal.events()) == 4
+
+
+def test_the_flight_recorder_keeps_the_latest_events() -> None:
+    journal = Journal()
+    for number in range(FLIGHT_RECORDER_EVENTS + 10):
+        journal.ended(Checkpoint(number), Outcome(Result.DONE, text=str(number)), now(), now())
+    events = journal.events()
+    assert len(events) == FLIGHT_RECORDER_EVENTS
+    assert events[-1][1].endswith(str(FLIGHT_RECORDER_EVENTS + 9))
+
+
+def test_every_reason_has_a_line_even_without_values(caplog: pytest.LogCaptureFixture) -> None:
+    LOGGER.propagate = True
+    LOGGER.setLevel(logging.INFO)
+    journal = Journal()
+    for code in Code:
+        decided(journal, Reason(code, tuple((name, "1") for name in _names(code))))
+    assert len(caplog.records) == len(Code)
+
+
+def _names(code: Code) -> list[str]:
+    """The values that a reason's sentence asks for, found by giving it none, then one more at a time."""
+    names: list[str] = []
+    while True:
+        try:
+            sentence(Reason(code, tuple((name, "x") for name in names)))
+        except KeyError as missing:
+            names.append(str(missing.args[0]))
+        else:
+            return names
+
+
+async def test_no_password_gets_into_the_log(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    module.set_up("DEBUG", as_json=True)
+    secret = "secret-super"
+    wanted = bench.world.wanted()
+    config = replace(wanted, superuser=replace(wanted.superuser, password=secret))
+    bench.world.wanted = lambda: config
+    bench.server.answers["checkpoint"] = OSError("no space left")
+    outcome = await execute(bench.world, Checkpoint(AFTER_PROMOTION))
+    Journal().ended(Checkpoint(AFTER_PROMOTION), outcome, now(), now())
+    LOGGER.info("%s %r", config, bench.world)
+    written = capsys.readouterr().err
+    assert "no space left" in written
+    assert secret not in written
