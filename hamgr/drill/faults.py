@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from hamgr.drill.subreaper import descendants
 Undo = Callable[[], None]
 
 _SWITCHOVER_TIMEOUT_S = 60.0
+_SERVICE_MANAGER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,33 @@ def _agent_killed(cluster: Cluster) -> Undo:
 
 def _agent_replaced(cluster: Cluster) -> Undo:
     os.kill(cluster.need_leader().guard_pid(), signal.SIGUSR2)
+    return _nothing
+
+
+def _agent_frozen(cluster: Cluster) -> Undo:
+    """Thawed by nobody: the guard kills what does not beat, and starts another."""
+    os.kill(cluster.need_leader().agent_pid(), signal.SIGSTOP)
+    return _nothing
+
+
+def _guard_killed(cluster: Cluster) -> Undo:
+    """The guard alone, started again as a service manager does."""
+    member = cluster.need_leader()
+    _kill(member.guard_pid())
+    member.wait_until_guard_ended()
+    cluster.start_member(member)
+    return _nothing
+
+
+def _control_killed(cluster: Cluster) -> Undo:
+    """Agent and guard together, started again after a second; the server lives on meanwhile."""
+    member = cluster.need_leader()
+    agent = member.agent_pid()
+    _kill(member.guard_pid())
+    _kill(agent)
+    member.wait_until_guard_ended()
+    time.sleep(_SERVICE_MANAGER_S)
+    cluster.start_member(member)
     return _nothing
 
 
@@ -165,6 +194,27 @@ FAULTS: dict[str, Fault] = {
             "agent-replaced",
             "agent of the primary replaced (SIGUSR2)",
             _agent_replaced,
+            moves_leader=False,
+            hold_ttls=1.5,
+        ),
+        Fault(
+            "agent-frozen",
+            "agent of the primary frozen (SIGSTOP)",
+            _agent_frozen,
+            moves_leader=False,
+            hold_ttls=1.5,
+        ),
+        Fault(
+            "guard-killed",
+            "guard of the primary killed, started again at once",
+            _guard_killed,
+            moves_leader=False,
+            hold_ttls=1.5,
+        ),
+        Fault(
+            "control-killed",
+            "agent and guard of the primary killed together, started again after a second",
+            _control_killed,
             moves_leader=False,
             hold_ttls=1.5,
         ),

@@ -154,13 +154,21 @@ class Member:
             raise DrillError(f"{self.name}: no running guard")
         return self.guard.pid
 
+    def wait_until_guard_ended(self) -> None:
+        """The guard that was started is gone. Raises DrillError after five seconds."""
+        if self.guard is not None and not self.guard.ended.wait(5.0):
+            raise DrillError(f"{self.name}: the guard does not end")
+
     def agent_pid(self) -> int:
-        """The guard's child that is not postgres. Raises DrillError when there is none just now."""
-        children = Path(f"/proc/{self.guard_pid()}/task/{self.guard_pid()}/children")
-        for pid in children.read_text().split():
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if not os.path.basename(command[0]).startswith((b"postgres", b"postmaster")):
-                return int(pid)
+        """The agent of this member, whoever is its parent by now. Raises DrillError when there is none just now."""
+        config = str(self.config_path).encode()
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                is_agent = (process / "comm").read_bytes() == b"hamgr-agent\n"
+                if is_agent and config in (process / "cmdline").read_bytes().split(b"\0"):
+                    return int(process.name)
+            except OSError:
+                continue
         raise DrillError(f"{self.name}: no running agent")
 
     def start(self, python: Path) -> None:
