@@ -81,6 +81,8 @@ class GuardLink:
                     await loop.sock_sendall(connection, "\0".join(words).encode())
                     while True:
                         reply = (await loop.sock_recv(connection, MAX_DATAGRAM)).decode().split("\0")
+                        if not reply[0]:
+                            raise ConnectionResetError("it closed the connection")
                         if reply[0] != "exited":
                             return reply
             except (OSError, TimeoutError) as error:

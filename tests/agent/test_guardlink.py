@@ -1,0 +1,156 @@
+"""The agent's side of the guard, against a real guard process with a fake server under it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hamgr.agent import guardlink
+from hamgr.agent.clock import now
+from hamgr.agent.guardlink import GuardLink, nanoseconds
+from hamgr.core.server import ServerIdentity
+from hamgr.core.units import Term, after
+from hamgr.guard.layout import SOCKET_NAME, SharedPage
+from hamgr.postgres.errors import ServerBroken, ServerUnavailable
+from tests.agent.workbench import until
+from tests.guard.bench import TREE, Bench, descendants, living, start_ticks
+
+TERM = Term(3)
+LEASE = 7
+TREE_SIZE = 4
+
+
+@pytest.fixture
+def guard() -> Iterator[Bench]:
+    """A guard that runs, with an agent that beats."""
+    root = Path(tempfile.mkdtemp(prefix="hamgr-agent-", dir="/tmp"))
+    os.chmod(root, 0o755)
+    made = Bench(root)
+    made.run("beat", agent_timeout_s=60)
+    yield made
+    made.end()
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def linked(guard: Bench) -> GuardLink:
+    return GuardLink(str(guard.runtime_dir), SharedPage.open(str(guard.runtime_dir)))
+
+
+async def start(guard: Bench, link: GuardLink) -> tuple[ServerIdentity, list[int]]:
+    """The fake server was started through the link: who it is, and its whole tree."""
+    identity = await link.spawn([guard.postgres, "-c", TREE, guard.postgres])
+    guard.to_end.append(identity.pid)
+    await until(lambda: len(descendants(identity.pid)) == TREE_SIZE - 1, "the tree is complete")
+    tree = [identity.pid, *descendants(identity.pid)]
+    guard.to_end += tree
+    return identity, tree
+
+
+async def test_a_server_started_through_the_guard_is_the_guards_child(guard: Bench, linked: GuardLink) -> None:
+    identity, _ = await start(guard, linked)
+    assert identity == ServerIdentity(identity.pid, start_ticks(identity.pid))
+    assert guard.guard is not None
+    assert identity.pid in descendants(guard.guard.pid)
+
+
+async def test_a_program_that_is_not_there_is_broken_and_in_the_guards_words(guard: Bench, linked: GuardLink) -> None:
+    with pytest.raises(ServerBroken, match="No such file"):
+        await linked.spawn(["/nowhere/postgres"])
+
+
+async def test_a_kill_leaves_nothing_of_the_server(guard: Bench, linked: GuardLink) -> None:
+    _, tree = await start(guard, linked)
+    assert await linked.kill_tree() == TREE_SIZE
+    assert living(tree) == []
+    assert await linked.kill_tree() == 0
+
+
+async def test_an_armed_server_is_killed_at_its_deadline_and_a_disarmed_one_is_not(
+    guard: Bench, linked: GuardLink
+) -> None:
+    identity, tree = await start(guard, linked)
+    await linked.arm(after(now(), 0.5), identity, TERM, LEASE)
+    linked.disarm()
+    assert (linked.page.term, linked.page.lease_id, linked.page.armed) == (0, LEASE, False)
+    await until(lambda: now() * 1e9 > linked.page.deadline_ns + 1e8, "the deadline is over")
+    assert len(living(tree)) == TREE_SIZE
+    await linked.arm(after(now(), 0.5), identity, TERM, LEASE)
+    assert (linked.page.term, linked.page.armed) == (TERM, True)
+    await until(lambda: living(tree) == [], "the guard kills it")
+    await until(lambda: linked.page.fenced_arming == linked.page.arming, "the guard says so")
+    assert not linked.page.armed
+
+
+async def test_a_server_that_starts_under_an_armed_guard_is_bound_once_it_is_named(
+    guard: Bench, linked: GuardLink
+) -> None:
+    deadline = after(now(), 1.0)
+    await linked.arm(deadline, None, TERM, LEASE)
+    identity, tree = await start(guard, linked)
+    linked.name_server(identity)
+    assert linked.page.deadline_ns == nanoseconds(deadline)
+    await until(lambda: living(tree) == [], "the guard kills it")
+
+
+async def test_the_guards_heartbeat_shows_whether_it_lives(
+    guard: Bench, linked: GuardLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert linked.is_alive
+    assert guard.guard is not None
+    guard.guard.send_signal(signal.SIGSTOP)
+    await until(lambda: not linked.is_alive, "its silence is seen")
+    monkeypatch.setattr(guardlink, "REPLY_TIMEOUT_S", 0.05)
+    with pytest.raises(ServerUnavailable):
+        await linked.kill_tree()
+    with pytest.raises(ServerUnavailable):
+        await linked.arm(after(now(), 60.0), None, TERM, LEASE)
+    assert linked.page.armed, "an arming that was not answered stands"
+    guard.guard.send_signal(signal.SIGCONT)
+    await until(lambda: linked.is_alive, "its return is seen")
+    linked.disarm()
+
+
+async def test_without_a_guard_nothing_is_said_to_be_done(link: GuardLink) -> None:
+    for command in (link.kill_tree(), link.spawn(["postgres"]), link.arm(after(now(), 60.0), None, TERM, LEASE)):
+        with pytest.raises(ServerUnavailable):
+            await command
+
+
+async def test_a_guard_that_hangs_up_instead_of_answering_is_unavailable(link: GuardLink, tmp_path: Path) -> None:
+    """It took the command and died of it: whether it was carried out is not known, which is not a refusal."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as listener:
+        listener.bind(str(tmp_path / SOCKET_NAME))
+        listener.listen()
+        asking = asyncio.ensure_future(link.spawn(["postgres"]))
+        connection, _ = await loop.sock_accept(listener)
+        with connection:
+            assert await loop.sock_recv(connection, 100) == b"start\0postgres"
+        with pytest.raises(ServerUnavailable, match="closed the connection"):
+            await asking
+
+
+@pytest.mark.parametrize("command", ["spawn", "kill", "arm"])
+async def test_a_guard_that_dies_over_a_command_is_unavailable(guard: Bench, linked: GuardLink, command: str) -> None:
+    assert guard.guard is not None
+    guard.guard.send_signal(signal.SIGSTOP)
+    asked = {
+        "spawn": lambda: linked.spawn([guard.postgres]),
+        "kill": linked.kill_tree,
+        "arm": lambda: linked.arm(after(now(), 60.0), None, TERM, LEASE),
+    }[command]
+    asking = asyncio.ensure_future(asked())
+    done, _ = await asyncio.wait({asking}, timeout=0.05)
+    assert not done
+    guard.guard.kill()
+    with pytest.raises(ServerUnavailable):
+        await asking
