@@ -18,6 +18,19 @@ SEGMENTS_OF = 1 << 32
 """Segment files are numbered within every 4 GiB of WAL. Source: src/include/access/xlog_internal.h, XLogFileName."""
 
 
+TAIL = 8192
+"""Bytes of WAL that are compared. Each record in them carries its predecessor's position and a checksum."""
+
+
+@dataclass(frozen=True, slots=True)
+class WalTail:
+    """The last bytes of WAL before the local end, and in which segment file they stand."""
+
+    name: str
+    offset: int
+    content: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Local:
     """What the local disk holds, read before the upstream is asked."""
@@ -31,6 +44,7 @@ class Local:
     """The history files in pg_wal."""
     segment: int
     """Size of a WAL segment in bytes."""
+    tail: WalTail
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +78,23 @@ async def check(config: ServerConfig, local: Local, upstream: Upstream) -> Histo
             f"ends at {here.lsn} on timeline {here.timeline}, which is not in the history of {upstream.host} "
             f"({them.lsn} on timeline {them.timeline}): {why}"
         )
+    await _compare_tails(config, local.tail, upstream)
     return HistoryCheck(here, there, await _is_wal_kept(config, local, there, upstream))
+
+
+async def _compare_tails(config: ServerConfig, tail: WalTail, upstream: Upstream) -> None:
+    """The upstream's WAL reads as ours where ours ends, or cannot be read there. Raises Diverged if it differs.
+
+    Two servers promoted from the same position have the same history files; only what they wrote tells them apart.
+    """
+    if not tail.content:
+        return
+    try:
+        there = await source.read_wal(config, upstream, tail.name, tail.offset, len(tail.content))
+    except ServerError:
+        return
+    if len(there) == len(tail.content) and there != tail.content:
+        raise Diverged(f"has other WAL than {upstream.host} before byte {tail.offset + len(there)} of {tail.name}")
 
 
 async def _is_wal_kept(config: ServerConfig, local: Local, there: source.Source, upstream: Upstream) -> bool | None:
@@ -94,6 +124,21 @@ def segment_suffix(lsn: Lsn, segment: int) -> str:
     """The last 16 digits of the name of the segment that holds `lsn`; the first 8 are the timeline's."""
     number, per_file = lsn // segment, SEGMENTS_OF // segment
     return f"{number // per_file:08X}{number % per_file:08X}"
+
+
+def read_tail(data_dir: Path, end: lineage.Position, segment: int) -> WalTail:
+    """What stands before `end`, at most `TAIL` bytes of one segment; empty if this disk lacks it. Blocking."""
+    if not end.lsn:
+        return WalTail("", 0, b"")
+    begins = Lsn((end.lsn - 1) // segment * segment)
+    name = f"{end.timeline:08X}{segment_suffix(begins, segment)}"
+    offset = max(0, end.lsn - begins - TAIL)
+    try:
+        with (data_dir / "pg_wal" / name).open("rb") as stream:
+            stream.seek(offset)
+            return WalTail(name, offset, stream.read(end.lsn - begins - offset))
+    except FileNotFoundError:
+        return WalTail(name, offset, b"")
 
 
 def read_files(data_dir: Path) -> Mapping[Timeline, lineage.History]:

@@ -52,7 +52,7 @@ def why_diverged(
     So every history file that both have must agree, even one of a timeline on which nothing was received: the
     server would switch timelines where its own file says. Without the file of its own timeline nothing proves
     where that began, so it counts as diverged: PostgreSQL never removes the file, and a clone always heals.
-    Not seen: two servers promoted from the very same position to the same number, until one has more WAL.
+    Not seen here: two servers promoted from the very same position to the same number; `history` compares their WAL.
     """
     parents = {switch.timeline: tuple(history[:index]) for index, switch in enumerate(history)}
     parents[leader.timeline] = tuple(history)

@@ -117,7 +117,8 @@ class SeenServer:
         data_dir = self.config.data_dir
         files = await self.disk.run(lambda: history.read_files(data_dir), "read the timeline histories")
         segment = await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")
-        return history.Local(identifier, position, max(received, position.lsn), files, segment)
+        tail = await self.disk.run(lambda: history.read_tail(data_dir, position, segment), "read the last WAL")
+        return history.Local(identifier, position, max(received, position.lsn), files, segment, tail)
 
     async def _running_position(self) -> lineage.Position:
         """Timeline and last complete record of a running replica, replayed or not.

@@ -79,6 +79,16 @@ async def holds_segment(config: ServerConfig, upstream: Upstream, suffix: str, *
         return bool(await _rows(connection, listing, timeout_s))
 
 
+async def read_wal(
+    config: ServerConfig, upstream: Upstream, name: str, offset: int, length: int, *, timeout_s: float = 3.0
+) -> bytes:
+    """`length` bytes of that WAL segment file on `upstream`; empty if it has no such file. Asked as `holds_segment`."""
+    reading = f"SELECT pg_catalog.pg_read_binary_file('pg_wal/{name}', {offset}, {length}, true)"
+    connection = await _connect(config, upstream, config.rewind_role, timeout_s, dbname=sql.DATABASE)
+    async with connection:
+        return bytes((await _rows(connection, reading, timeout_s))[0][0] or b"")
+
+
 async def _connect(
     config: ServerConfig, upstream: Upstream, role: Credentials, timeout_s: float, **more: str
 ) -> sql.Connection:

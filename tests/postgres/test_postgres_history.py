@@ -81,6 +81,24 @@ async def test_rewind_of_a_server_that_did_not_diverge_changes_nothing(lab: Lab)
     assert (two.config.data_dir / "standby.signal").exists()
 
 
+async def test_twins_promoted_from_the_same_position_are_told_apart_by_their_wal(lab: Lab) -> None:
+    one = await lab.primary()
+    two = await lab.standby(one)
+    await one.stop(10.0)
+    await two.stop(10.0)
+    for server in (two, one):
+        assert await promote_alone(server, 1) == 2
+        await insert(server, 1 if server is two else 3000)
+        if server is two:
+            await server.stop(10.0)
+    histories = [(server.config.data_dir / "pg_wal/00000002.history").read_text() for server in (one, two)]
+    assert histories[0] == histories[1]
+    with pytest.raises(Diverged, match="other WAL"):
+        await two.check_history(at(one))
+    with pytest.raises(RewindFailed):
+        await two.rewind(at(one))
+
+
 async def outlived(lab: Lab) -> tuple[LocalServer, LocalServer]:
     """A primary, and a stopped replica whose next WAL the primary has removed."""
     frugal = {"shared_buffers": "16MB", "wal_keep_size": 0, "min_wal_size": "32MB"}
