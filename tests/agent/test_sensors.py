@@ -140,12 +140,15 @@ class Server:
         return self.seen
 
 
-@pytest.fixture
-def process() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends when its input does."""
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as started:
-        yield started
-        started.kill()
+def started() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does nothing."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        yield process
+        process.kill()
+
+
+process = pytest.fixture(started, name="process")
+other = pytest.fixture(started, name="other")
 
 
 def identity_of(process: subprocess.Popen[bytes]) -> ServerIdentity:
@@ -186,19 +189,18 @@ async def test_a_server_that_ended_before_it_was_watched_has_ended(process: subp
 
 
 async def test_a_server_started_anew_is_watched_in_the_place_of_the_old_one(
-    process: subprocess.Popen[bytes],
+    process: subprocess.Popen[bytes], other: subprocess.Popen[bytes]
 ) -> None:
     facts: list[Fact] = []
     server = Server(ServerView(Phase.RUNNING, identity=identity_of(process)))
     sensor = sensor_of(server, facts.append)
     await sensor.probe()
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
-        server.seen = ServerView(Phase.RUNNING, identity=identity_of(other))
-        await sensor.probe()
-        process.kill()
-        process.wait()
-        other.kill()
-        await until(lambda: len(facts) == 3, "an end is posted")
+    server.seen = ServerView(Phase.RUNNING, identity=identity_of(other))
+    await sensor.probe()
+    process.kill()
+    process.wait()
+    other.kill()
+    await until(lambda: len(facts) == 3, "an end is posted")
     ends = [fact.identity for fact in facts if isinstance(fact, ServerExited)]
     assert ends == [server.seen.identity]
 
