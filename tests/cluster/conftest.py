@@ -42,11 +42,12 @@ def undisturbed(cluster: Cluster) -> Iterator[Member]:
     """The leader, which still leads in the same term and has lost nothing when the test is over."""
     leader, term_before = cluster.need_leader(), term(cluster)
     sql(leader, "CREATE TABLE IF NOT EXISTS witness (n int)")
-    count = sql(leader, "INSERT INTO witness VALUES (1) RETURNING (SELECT count(*) FROM witness)")
+    sql(leader, "INSERT INTO witness VALUES (1)")
+    count = sql(leader, "SELECT count(*) FROM witness")
     yield leader
     assert cluster.wait_until_settled(45.0) is leader
     assert term(cluster) == term_before
-    assert sql(leader, "SELECT count(*) - 1 FROM witness") == count
+    assert sql(leader, "SELECT count(*) FROM witness") >= count
 
 
 @pytest.fixture
