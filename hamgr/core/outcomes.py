@@ -134,7 +134,7 @@ def _unfit_to_stream(state: State, code: str) -> State:
 def _mended(state: State, fact: ActionEnded) -> State:
     if _is_done(fact):
         return replace(state, diverged=False, must_clone=False, crash=None)
-    is_hopeless = isinstance(fact.action, actions.Rewind) and fact.outcome.code == "rewind_failed"
+    is_hopeless = isinstance(fact.action, actions.Rewind) and fact.outcome.code in ("rewind_failed", "wal_gone")
     return replace(state, must_clone=True) if is_hopeless else state
 
 
