@@ -34,6 +34,7 @@ from hamgr.dcs.etcd import EtcdStore
 from hamgr.dcs.keys import ScopeKeys
 from hamgr.dcs.lease import RenewalConnection
 from hamgr.guard.layout import SharedPage
+from hamgr.postgres.errors import ServerError
 from hamgr.postgres.server import open_server
 from hamgr.settings import Loaded, SettingsError, load, parse_dynamic
 from hamgr.version import VERSION
@@ -165,6 +166,10 @@ class Agent:
             LOGGER.error("the configuration file was not taken over: %s", error)
             return
         LOGGER.setLevel(self._loaded.settings.log.level)
+        try:
+            await self._world.server.use_logins(self._world.wanted())
+        except ServerError as error:
+            LOGGER.error("the passwords were not taken over: %s", error)
         if self._api is not None:
             await self._api.reload_certificates()
         view = self._state().cluster

@@ -270,6 +270,15 @@ class LocalServer(SeenServer):
             await self.reload()
         return changed
 
+    async def use_logins(self, wanted: ServerConfig) -> None:
+        """Roles and passwords are those of `wanted`, for us and in the passfile that server and programs read.
+
+        The roles of the servers themselves stay as they are. Raises ServerError if the passfile cannot be written.
+        """
+        superuser, replication, rewind = wanted.superuser, wanted.replication, wanted.rewind
+        self._take(replace(self.config, superuser=superuser, replication=replication, rewind=rewind))
+        await self.disk.run(lambda: configuration.write_passfile(self.config), "write the passfile")
+
     async def _write_config(self, config: ServerConfig, floors: Mapping[str, int]) -> bool:
         return await self.disk.run(
             lambda: configuration.write(config, self._version, floors), "write the configuration"
