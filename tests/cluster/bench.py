@@ -165,6 +165,12 @@ def raw(cluster: Cluster, key: str) -> bytes | None:
     return base64.b64decode(found[0].get("value", "")) if found else None
 
 
+def writes(cluster: Cluster, key: str) -> int:
+    """How often the key was written since it was made."""
+    found = _etcd(cluster, "kv/range", key=_coded(PREFIX + key)).get("kvs", [])
+    return int(found[0]["version"]) if found else 0
+
+
 def term(cluster: Cluster) -> int:
     """The cluster's term, as etcd has it."""
     return int(cluster.store.get(PREFIX + "term") or 0)
