@@ -111,7 +111,7 @@ async def test_every_newer_view_is_posted_and_an_interruption_is_not() -> None:
 
 async def test_after_a_gap_all_is_read_again() -> None:
     views = [view(revision=revision) for revision in (10, 20, 21)]
-    store = Store(views[:2], [[Gap("compacted")], [views[2]]])
+    store = Store(views[:2], [[Gap("compacted"), view(revision=15)], [views[2]]])
     assert await watched(store, 3) == [ClusterSeen(seen) for seen in views]
     assert store.watched == [(10, 2.0), (20, 2.0)]
 
