@@ -78,10 +78,13 @@ async def test_an_armed_server_is_killed_at_its_deadline_and_a_disarmed_one_is_n
     guard: Bench, linked: GuardLink
 ) -> None:
     identity, tree = await start(guard, linked)
-    await linked.arm(after(now(), 0.5), identity, TERM, LEASE)
+    await linked.arm(after(now(), 60.0), identity, TERM, LEASE)
     linked.disarm()
     assert (linked.page.term, linked.page.lease_id, linked.page.armed) == (0, LEASE, False)
-    await until(lambda: now() * 1e9 > linked.page.deadline_ns + 1e8, "the deadline is over")
+    linked.page.deadline_ns = looked_at = nanoseconds(now())
+    await until(lambda: linked.page.guard_heartbeat_ns > looked_at, "the guard has looked at a deadline that is over")
+    beat = linked.page.guard_heartbeat_ns
+    await until(lambda: linked.page.guard_heartbeat_ns > beat, "it has had a whole turn")
     assert len(living(tree)) == TREE_SIZE
     await linked.arm(after(now(), 0.5), identity, TERM, LEASE)
     assert (linked.page.term, linked.page.armed) == (TERM, True)
@@ -93,11 +96,12 @@ async def test_an_armed_server_is_killed_at_its_deadline_and_a_disarmed_one_is_n
 async def test_a_server_that_starts_under_an_armed_guard_is_bound_once_it_is_named(
     guard: Bench, linked: GuardLink
 ) -> None:
-    deadline = after(now(), 1.0)
+    deadline = after(now(), 60.0)
     await linked.arm(deadline, None, TERM, LEASE)
     identity, tree = await start(guard, linked)
     linked.name_server(identity)
     assert linked.page.deadline_ns == nanoseconds(deadline)
+    linked.page.deadline_ns = nanoseconds(now())
     await until(lambda: living(tree) == [], "the guard kills it")
 
 
