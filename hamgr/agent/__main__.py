@@ -7,6 +7,7 @@ import ctypes
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 
 from hamgr.agent import journal
@@ -36,6 +37,7 @@ def main() -> int:
     journal.set_up(loaded.settings.log.level, as_json=loaded.settings.log.is_json)
     for problem in loaded.warnings:
         journal.LOGGER.warning("%s", problem)
+    threading.excepthook = _end_with_traceback
     try:
         asyncio.run(_run(path, loaded, runtime_dir))
     except (ApiBroken, ServerError) as error:
@@ -45,6 +47,14 @@ def main() -> int:
         # The one place that catches everything: whatever it is, it is on record, and the guard takes over.
         journal.LOGGER.exception("ending because of a defect in hamgr: please report it with the lines above")
     return EXIT_DEFECT
+
+
+def _end_with_traceback(failure: threading.ExceptHookArgs) -> None:
+    """A thread that ends by a defect takes the process along: without its renewals the agent would only seem well."""
+    error = failure.exc_value
+    journal.LOGGER.error("ending because of a defect in hamgr, in thread %s", failure.thread, exc_info=error)
+    logging.shutdown()
+    os._exit(EXIT_DEFECT)
 
 
 async def _run(path: Path, loaded: Loaded, runtime_dir: str) -> None:

@@ -72,6 +72,9 @@ async def start_primary(world: World, action: actions.StartPrimary) -> Outcome:
 async def start_standby(world: World, action: actions.StartStandby) -> Outcome:
     if action.check_history:
         await world.server.check_history(action.upstream)
+    if await world.server.adopt() is not None:
+        # Perhaps a primary that was not seen: its deadline stands.
+        return Outcome(Result.REFUSED, "runs", "the server runs already")
     world.link.disarm()
     await world.server.start_standby(action.upstream)
     return DONE

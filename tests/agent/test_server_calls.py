@@ -150,7 +150,13 @@ async def test_a_guard_that_does_not_answer_stops_promotion_and_start(bench: Ben
 
 async def test_a_standby_starts_with_no_deadline_on_it(bench: Bench) -> None:
     await start_standby(bench.world, actions.StartStandby(B))
-    assert bench.log == ["disarm", "start_standby"]
+    assert bench.log == ["adopt", "disarm", "start_standby"]
+
+
+async def test_a_server_that_runs_already_keeps_its_deadline(bench: Bench) -> None:
+    bench.server.answers["adopt"] = SERVER
+    outcome = await start_standby(bench.world, actions.StartStandby(B))
+    assert (outcome.result, bench.log) == (Result.REFUSED, ["adopt"])
 
 
 async def test_a_diverged_standby_is_not_started(bench: Bench) -> None:
@@ -238,7 +244,7 @@ STOPPED = {"stop": Ending.CLEAN, "stopped_position": Position(Timeline(4), Lsn(0
 async def test_a_replica_is_restarted_as_a_replica(bench: Bench) -> None:
     bench.server.answers = dict(STOPPED)
     await restart(bench.world, actions.RestartServer(1, 1.0, None, B))
-    assert bench.log == ["checkpoint", "stop", "disarm", "stopped_position", "disarm", "start_standby"]
+    assert bench.log == ["checkpoint", "stop", "disarm", "stopped_position", "adopt", "disarm", "start_standby"]
 
 
 async def test_a_primary_is_restarted_as_a_primary_under_an_armed_guard(bench: Bench) -> None:
@@ -262,7 +268,7 @@ async def test_a_member_is_made_anew_only_after_its_server_stopped(bench: Bench)
     assert bench.log == [
         *("stop", "disarm", "stopped_position"),
         *("remove_cluster", "clone"),
-        *("disarm", "start_standby"),
+        *("adopt", "disarm", "start_standby"),
     ]
 
 
