@@ -37,7 +37,6 @@ LEFT = {
 """Keys that a person has to mend: the last good value is lost, and the cluster does not need it while it is led."""
 
 
-NO_REQUEST = "a request that cannot be read is carried out as a switchover to anybody"
 NO_TERM = "while the term cannot be read, /primary of the leader says 503 and no writes are routed to it"
 
 
@@ -56,7 +55,7 @@ def alive(cluster: Cluster, undisturbed: Member) -> Iterator[Member]:
     assert [log_of(member).count("Traceback") for member in cluster.members] == tracebacks
 
 
-@pytest.mark.parametrize("place", [_defect("failover", NO_REQUEST), *(key for key in MENDED if key != "failover")])
+@pytest.mark.parametrize("place", MENDED)
 def test_garbage_that_members_can_mend_is_mended(cluster: Cluster, alive: Member, place: str) -> None:
     key = place_of(cluster, place)
     put(cluster, key, MENDED[place])
