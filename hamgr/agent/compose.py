@@ -61,6 +61,7 @@ class Agent:
         self._store = EtcdStore(self._client, keys)
         self._renewer = Renewer(me.name, RenewalConnection(etcd, keys), self._link, self._post_from_thread)
         self._dynamic = loaded.seed
+        self._problems_told: tuple[str, ...] = ()
         self._api: RunningApi | None = None
 
     async def run(self) -> int:
@@ -120,6 +121,7 @@ class Agent:
         """After each decision: a fresh snapshot for REST, and a permit for the renewal."""
         self._port.publish(pulse)
         state = pulse.state
+        self._report_problems(state.cluster.problems if state.cluster is not None else ())
         lasts_s = PERMIT_TICKS * max(state.policy.loop_wait_s, 0.2)
         until = after(pulse.at, lasts_s) if pulse.decision.may_renew else Instant(0.0)
         self._renewer.permit(state.lease.lease_id, until, state.policy)
@@ -147,6 +149,13 @@ class Agent:
         self._dynamic = dynamic
         self._report_drift(values or {})
         return PolicyRead(dynamic.policy(), revision, words)
+
+    def _report_problems(self, problems: tuple[str, ...]) -> None:
+        """Keys that hold what nobody can read are told once, and again when there are others."""
+        for text in problems:
+            if text not in self._problems_told:
+                LOGGER.warning("key in etcd not understood, it counts as absent: %s", text)
+        self._problems_told = problems
 
     def _report_drift(self, values: Mapping[str, Any]) -> None:
         """`bootstrap.dcs` only seeds a cluster: who changes it later and expects an effect is told."""

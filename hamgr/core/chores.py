@@ -24,6 +24,7 @@ from hamgr.core.budget import budget_by_stage
 from hamgr.core.cluster import HistoryLine, Member, Status
 from hamgr.core.pipeline import record_of
 from hamgr.core.portrait import server_role, server_state
+from hamgr.core.rules.lease import twin
 from hamgr.core.rules.switchover import prepares_for
 from hamgr.core.scene import Scene
 from hamgr.core.server import DataDir, Phase
@@ -39,7 +40,7 @@ Chore = Callable[[Scene, str], Iterator[Action | Instant]]
 
 def announce(scene: Scene, note: str) -> Iterator[Action | Instant]:
     """Our member key says what we are; it is written when that changes, not when only the position does."""
-    if not scene.state.lease.lease_id or scene.state.cluster is None:
+    if not scene.state.lease.lease_id or scene.state.cluster is None or twin(scene) is not None:
         return
     wanted = _member(scene, note)
     present = scene.view.member(scene.me)

@@ -106,6 +106,9 @@ def see_cluster(state: State, view: ClusterView) -> State:
     """The newest view, and what follows from it for the lease's term, an election and a finished hand-over."""
     if state.cluster is not None and view.revision < state.cluster.revision:
         return state
+    if state.cluster is not None and not view.term_revision:
+        # Its key cannot be read: the last known term goes on. No change of leader can be written until it is mended.
+        view = replace(view, term=state.cluster.term)
     seen = replace(state, cluster=view, store_error="", store_failed_at=_failing_since(state, view))
     return _with_vacancy(_with_term(seen, view), view, state.cluster)
 

@@ -126,7 +126,12 @@ class Scene:
 
     @property
     def is_foreign(self) -> bool:
-        """The local data belongs to another cluster: whatever runs on it is not ours to touch."""
+        """The local data belongs to another cluster: whatever runs on it is not ours to touch.
+
+        A leader that was seen to write in this term is the cluster, whatever `initialize` says meanwhile.
+        """
+        if self.holds_key and self.state.verified_term == self.view.term:
+            return False
         local = self.server.system_identifier
         cluster = self.state.cluster.system_identifier if self.state.cluster else ""
         return bool(local) and bool(cluster) and local != cluster

@@ -83,6 +83,8 @@ def _nothing(_: Entry) -> None:
 _UNREADABLE: dict[str, Callable[[Entry], dict[str, Any] | None]] = {
     "config": lambda entry: {"config": Config(None, entry.mod_revision)},
     "failover": lambda entry: {"request": Request(mod_revision=entry.mod_revision)},
+    "failsafe": lambda entry: {"roster": {}, "roster_revision": entry.mod_revision},
+    "history": lambda entry: {"history": (), "history_revision": entry.mod_revision},
 }
 
 

@@ -158,7 +158,6 @@ def test_second_agent_in_the_same_runtime_directory_ends_at_once(cluster: Cluste
     assert undisturbed.guard_pid() == first
 
 
-@pytest.mark.xfail(strict=True, reason="the twin announces itself under the name before it stands back")
 def test_second_member_of_the_same_name_stands_back_and_says_why(
     cluster: Cluster, spare: Member, undisturbed: Member
 ) -> None:

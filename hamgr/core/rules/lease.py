@@ -39,7 +39,11 @@ def has_given_up(scene: Scene) -> bool:
 
 
 def twin(scene: Scene) -> Verdict | None:
-    """Another agent lives under this name at another address: it must not be disturbed."""
+    """Another agent lives under this name at another address: it must not be disturbed. Whoever holds the key is not
+    the one to make room.
+    """
+    if scene.holds_key:
+        return None
     other = scene.view.member(scene.me)
     if other is None or other.lease_id == scene.state.lease.lease_id or other.conn_url == scene.state.me.conn_url:
         return None
