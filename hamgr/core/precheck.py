@@ -12,6 +12,9 @@ def why_not(view: ClusterView, request: Request, policy: Policy) -> str:
     """The first check that the request fails, in words that say what to do; empty when it may begin."""
     if view.leader is None:
         return _why_no_failover(view, request)
+    if not request.leader and not request.candidate:
+        # Also what is left of a request key that nobody can read: it must not be taken for a wish.
+        return "it names neither the leader nor a candidate"
     if request.leader and request.leader != view.leader.name:
         return f"{request.leader} does not lead, {view.leader.name} does"
     if request.candidate == view.leader.name:

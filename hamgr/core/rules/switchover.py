@@ -101,5 +101,6 @@ def prepares_for(scene: Scene) -> int:
         return 0
     if not _is_due(scene, request):
         return 0
-    is_meant = request.candidate == scene.me or (not request.candidate and scene.state.me.tags.may_lead)
+    is_open = bool(request.leader) and not request.candidate and scene.state.me.tags.may_lead
+    is_meant = request.candidate == scene.me or is_open
     return request.mod_revision if is_meant and scene.state.prepared_for != request.mod_revision else 0

@@ -1,0 +1,19 @@
+"""What may begin as a hand-over, and what is no wish at all."""
+
+from hamgr.core.cluster import ClusterView, LeaderKey, Member, Request, Status
+from hamgr.core.policy import Policy
+from hamgr.core.precheck import why_not
+from hamgr.core.units import Instant, Lsn
+
+
+def led_by_alpha() -> ClusterView:
+    beta = Member("beta", state="running", role="replica", xlog_location=Lsn(100))
+    return ClusterView(9, Instant(1.0), leader=LeaderKey("alpha", 7, 3), members=(beta,), status=Status(Lsn(100)))
+
+
+def test_request_that_names_nobody_is_refused() -> None:
+    assert "neither" in why_not(led_by_alpha(), Request(mod_revision=8), Policy())
+
+
+def test_request_that_names_the_leader_may_begin() -> None:
+    assert why_not(led_by_alpha(), Request(leader="alpha"), Policy()) == ""
