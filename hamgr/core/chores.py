@@ -35,7 +35,7 @@ SLOTS_CHECK_S = 30.0
 HISTORY_LINES = 100
 
 Chore = Callable[[Scene, str], Iterator[Action | Instant]]
-"""Yields actions that are due now, and instants at which one will be."""
+"""Yields actions, and instants at which one will be due. `decide` holds back what failed a moment ago."""
 
 
 def announce(scene: Scene, note: str) -> Iterator[Action | Instant]:
@@ -50,7 +50,7 @@ def announce(scene: Scene, note: str) -> Iterator[Action | Instant]:
         )
         if present == same_place and present.lease_id == scene.state.lease.lease_id:
             return
-    yield from _retried(scene, PutMember(wanted))
+    yield PutMember(wanted)
 
 
 def _member(scene: Scene, note: str) -> Member:
@@ -98,7 +98,7 @@ def keep_roster(scene: Scene, _note: str) -> Iterator[Action | Instant]:
         return
     present = {member.name: member.api_url for member in scene.view.members if member.api_url}
     if scene.me in present and present != dict(scene.view.roster):
-        yield from _retried(scene, PutRoster(present, scene.view.roster_revision))
+        yield PutRoster(present, scene.view.roster_revision)
 
 
 def keep_slots(scene: Scene, _note: str) -> Iterator[Action | Instant]:
@@ -117,7 +117,7 @@ def keep_config(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     if scene.state.policy_revision < 0 or scene.server.data_dir is not DataDir.VALID:
         return
     if scene.server.phase is Phase.RUNNING and scene.state.applied_revision != scene.state.policy_revision:
-        yield from _retried(scene, ApplyConfig(scene.state.policy_revision))
+        yield ApplyConfig(scene.state.policy_revision)
 
 
 def keep_record(scene: Scene, _note: str) -> Iterator[Action | Instant]:
@@ -128,7 +128,7 @@ def keep_record(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     is_due = not passage.recorded or (passage.routed_at is not None and not passage.recorded_routed)
     if is_due:
         record = record_of(passage, scene.me, WallTime(0.0), budget_by_stage(scene.policy, passage.cause))
-        yield from _retried(scene, PutRecord(record))
+        yield PutRecord(record)
 
 
 def keep_history(scene: Scene, _note: str) -> Iterator[Action | Instant]:
@@ -141,21 +141,21 @@ def keep_history(scene: Scene, _note: str) -> Iterator[Action | Instant]:
         return
     line = HistoryLine(type(passage.timeline)(ended), Lsn(passage.lsn), passage.cause, "", scene.me)
     lines = (*scene.view.history, line)[-HISTORY_LINES:]
-    yield from _retried(scene, PutHistory(lines, scene.view.history_revision))
+    yield PutHistory(lines, scene.view.history_revision)
 
 
 def checkpoint_promoted(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """Once, after a promotion: the former leader's rewind waits for it."""
     passage = scene.state.passage
     if passage is not None and passage.writable_at is not None and scene.holds_key and not passage.checkpointed:
-        yield from _retried(scene, Checkpoint(AFTER_PROMOTION))
+        yield Checkpoint(AFTER_PROMOTION)
 
 
 def prepare(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """A replica that may be handed the lead checkpoints while the leader still serves."""
     revision = prepares_for(scene)
     if revision:
-        yield from _retried(scene, Checkpoint(revision))
+        yield Checkpoint(revision)
 
 
 CHORES: tuple[Chore, ...] = (
@@ -169,8 +169,3 @@ CHORES: tuple[Chore, ...] = (
     checkpoint_promoted,
     prepare,
 )
-
-
-def _retried(scene: Scene, action: Action) -> Iterator[Action | Instant]:
-    retry_at = scene.retry_at(type(action))
-    yield action if scene.now >= retry_at else retry_at
