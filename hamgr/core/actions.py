@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from hamgr.core.cluster import HistoryLine, LeaderKey, Member, Offer, Status
+from hamgr.core.cluster import HistoryLine, LeaderKey, Member, Offer, Status, SyncState
 from hamgr.core.pipeline import Record
-from hamgr.core.units import Lsn, Term
+from hamgr.core.quorum import SyncRule
+from hamgr.core.units import Instant, Lsn, Term
 
 
 class Lane(Enum):
@@ -30,6 +31,9 @@ class Lane(Enum):
     SLOTS = "slots"
     CONFIG = "config"
     CHECKPOINT = "checkpoint"
+    SYNC = "sync"
+    SENTRY = "sentry"
+    PEERS = "peers"
     PROCESS = "process"
 
 
@@ -85,7 +89,8 @@ class StartStandby:
     refused with code `diverged` if it is no ancestor.
     """
 
-    upstream: Upstream
+    upstream: Upstream | None
+    """None: whatever it was told to stream from before (the cluster has not been read since)."""
     check_history: bool = False
     lane = Lane.SERVER
 
@@ -134,10 +139,26 @@ class ExamineCrash:
 
 
 @dataclass(frozen=True, slots=True)
+class PutDown:
+    """Kill the whole tree of a primary that is ill and, unless its disk hangs, read where its WAL ends."""
+
+    from_lsn: Lsn
+    cause: str
+    """Code for the record: server_hung, disk_failed."""
+    since: Instant
+    reads_wal: bool
+    lane = Lane.SERVER
+
+
+@dataclass(frozen=True, slots=True)
 class Promote:
-    """Arm the guard, promote the running standby, verify that it writes. Guarded by the lease's deadline."""
+    """Arm the guard, promote the running standby, verify that it writes. Guarded by the lease's deadline.
+
+    `sync`: the rule that is in force before the first commit; None: synchronous replication is not hamgr's to set.
+    """
 
     term: Term
+    sync: SyncRule | None = None
     lane = Lane.SERVER
 
 
@@ -192,6 +213,21 @@ class EnsureSlots:
 
 
 @dataclass(frozen=True, slots=True)
+class SetSync:
+    """`synchronous_standby_names` of the running primary is that of `rule`; None: what the configuration says."""
+
+    rule: SyncRule | None
+    lane = Lane.SYNC
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureSentry:
+    """A session inside the server watches the guard's page, for the case that nobody else is left to do it."""
+
+    lane = Lane.SENTRY
+
+
+@dataclass(frozen=True, slots=True)
 class ApplyConfig:
     """Take over the dynamic configuration of that revision: write what changed, reload."""
 
@@ -238,6 +274,36 @@ class TakeLeader:
     config_revision: int
     ballots: tuple[tuple[str, int], ...]
     """(member, mod_revision of its ballot); 0: it must have none."""
+    roster_revision: int | None = None
+    """None: the roster does not matter (the holder offers the lead)."""
+    sync_revision: int | None = None
+    """With synchronous mode: the electorate was judged at this revision, and becomes this member alone."""
+    lane = Lane.LEADERSHIP
+
+
+@dataclass(frozen=True, slots=True)
+class AskPeers:
+    """Ask every other member of the roster, by REST, for its promise not to campaign for one ttl.
+
+    Done only if all of them gave it: then the deadline counts from before the first was asked.
+    """
+
+    term: Term
+    peers: tuple[tuple[str, str], ...]
+    """(name, REST address)."""
+    lane = Lane.PEERS
+
+
+@dataclass(frozen=True, slots=True)
+class RetakeLeader:
+    """etcd is back and the leader key has expired meanwhile: it is this member's again, in the same term.
+
+    Refused if term or roster have changed. Deletes all ballots: who voted has streamed from this member since.
+    """
+
+    term: Term
+    term_revision: int
+    roster_revision: int
     lane = Lane.LEADERSHIP
 
 
@@ -290,6 +356,8 @@ class CastBallot:
     term: Term
     at_least: Lsn
     """With an offer: wait a moment until this much has been received."""
+    stops_receiver: bool = False
+    """The WAL receiver is stopped before it is measured, so that the old primary gets no acknowledgement any more."""
     lane = Lane.BALLOT
 
 
@@ -345,6 +413,15 @@ class PutRoster:
 
 
 @dataclass(frozen=True, slots=True)
+class PutSync:
+    """Write who may be elected without losing an acknowledged commit."""
+
+    electorate: SyncState
+    expected_revision: int
+    lane = Lane.SYNC
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
     """End this agent process with `code` (0: in order, 75: to be replaced)."""
 
@@ -363,18 +440,23 @@ Action = (
     | HandOverStop
     | Fence
     | ExamineCrash
+    | PutDown
     | Promote
     | Follow
     | RestartServer
     | Reinitialize
     | Checkpoint
     | EnsureSlots
+    | SetSync
+    | EnsureSentry
     | ApplyConfig
     | GrantLease
     | TakeInitialize
     | FinishInitialize
     | TakeLeader
     | ReattachLeader
+    | RetakeLeader
+    | AskPeers
     | ReleaseLeader
     | PutOffer
     | WithdrawOffer
@@ -385,6 +467,7 @@ Action = (
     | PutRecord
     | PutHistory
     | PutRoster
+    | PutSync
     | Exit
 )
 

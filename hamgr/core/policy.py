@@ -46,6 +46,9 @@ class Policy:
     maximum_lag_on_syncnode_bytes: int = -1
     use_pg_rewind: bool = True
     use_slots: bool = True
+    probe_connection_timeout_s: float = 1.5
+    probe_commit_timeout_s: float = 2.0
+    probe_disk_timeout_s: float = 3.0
 
     @property
     def margin_s(self) -> float:
