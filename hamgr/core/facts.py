@@ -197,8 +197,11 @@ class Routed:
     term: Term
 
 
+HostFact = GuardSeen | WallClockSeen | VitalChecked | Promised | MemoryLost
+
 Fact = (
-    ClusterSeen
+    HostFact
+    | ClusterSeen
     | ClusterRecalled
     | StoreFailed
     | LeaseGranted
@@ -206,9 +209,6 @@ Fact = (
     | Renewed
     | LeaseGone
     | Probed
-    | VitalChecked
-    | Promised
-    | MemoryLost
     | ServerExited
     | ActionStarted
     | ActionEnded
@@ -218,7 +218,5 @@ Fact = (
     | SettingsReread
     | StopOrdered
     | ReplaceOrdered
-    | GuardSeen
-    | WallClockSeen
     | Routed
 )

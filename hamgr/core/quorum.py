@@ -82,8 +82,8 @@ def next_step(
     """What to change next on the way to `wanted`: the rule in PostgreSQL, or the electorate in etcd; None: nothing now.
 
     `has_caught_up`: `count` standbys of the present rule hold all WAL that was written before it was in force.
-    The order makes every step safe: an electorate that would not be safe with the wanted rule is replaced by one that is
-    safe with both, then the rule changes, then, once its standbys have caught up, the electorate that goes with it.
+    The order makes every step safe: an electorate that would not be safe with the wanted rule is replaced by one that
+    is safe with both, then the rule changes, then, once its standbys have caught up, the electorate that goes with it.
     """
     if electorate.leader != leader:
         return SyncState(leader)
@@ -100,7 +100,7 @@ def next_step(
 
 
 def elects(electorate: SyncState, candidate: str, not_ahead: Iterable[str]) -> bool:
-    """`candidate` may lead: it wrote the electorate itself, or `quorum` others of it were compared and none has more WAL.
+    """`candidate` may lead: it wrote the electorate itself, or so many others of it were compared and lack nothing.
 
     `not_ahead`: members whose ballots were compared and hold no more WAL than the candidate's.
     """

@@ -11,6 +11,8 @@ from hamgr.core.units import Instant, after
 
 ELECTION_TAKES_S = 5.0
 
+STORE_MAY_ANSWER_S = 1.0
+
 SUSPECT_AFTER_S = 1.0
 """A replica that has not streamed for this long has its history compared with the leader's."""
 
@@ -19,7 +21,7 @@ def unusable_data(scene: Scene) -> Verdict | None:
     """A data directory that needs a person: stay up, say why, touch nothing, and leave the lead to others."""
     if scene.server.data_dir is not DataDir.UNUSABLE or scene.state.stopping_since is not None:
         return None
-    return Verdict(because(Code.UNUSABLE_DATA, problem=scene.server.problem), may_renew=not scene.holds_key)
+    return Verdict(because(Code.UNUSABLE_DATA, problem=scene.server.problem), may_renew=not scene.leads)
 
 
 def foreign_data(scene: Scene) -> Verdict | None:
@@ -29,7 +31,7 @@ def foreign_data(scene: Scene) -> Verdict | None:
     local, cluster = scene.server.system_identifier, scene.view.system_identifier
     if scene.state.stopping_since is not None:
         return Verdict(because(Code.STOPPED), (Exit(0),), may_renew=False)
-    return Verdict(because(Code.FOREIGN_DATA, local=local, cluster=cluster), may_renew=not scene.holds_key)
+    return Verdict(because(Code.FOREIGN_DATA, local=local, cluster=cluster), may_renew=not scene.leads)
 
 
 def clone(scene: Scene) -> Verdict | None:
@@ -51,7 +53,7 @@ def clone(scene: Scene) -> Verdict | None:
 
 def start(scene: Scene) -> Verdict | None:
     """The server is down and somebody else leads, or nobody: it starts as a standby, or is rewound first."""
-    if not scene.is_server_down or scene.holds_key:
+    if not scene.is_server_down or scene.leads:
         return None
     leader = scene.upstream
     if scene.state.diverged and scene.other_leader:
@@ -67,6 +69,22 @@ def start(scene: Scene) -> Verdict | None:
     return _when_ready(scene, because(Code.STARTING_STANDBY, leader=leader.name or "nobody yet"), action)
 
 
+def start_without_store(scene: Scene) -> Verdict | None:
+    """etcd does not answer and this member's server is down: it starts as a standby of whomever it followed, so that it
+    serves reads. It cannot be wrong: a standby acknowledges nothing, and where it has diverged shows once etcd is back.
+    """
+    state = scene.state
+    is_lost = state.cluster is None or not state.lease.lease_id
+    if state.store_failed_at is None or not is_lost or scene.may_be_primary or state.stopping_since is not None:
+        return None
+    if not scene.is_server_down or scene.server.data_dir is not DataDir.VALID or state.crash is not None:
+        return None
+    wait_until = after(state.store_failed_at, STORE_MAY_ANSWER_S)
+    if scene.now < wait_until:
+        return Verdict(because(Code.STORE_DOWN, error=state.store_error), wake_at=wait_until)
+    return _when_ready(scene, because(Code.STARTING_STANDBY, leader="whom it followed before"), StartStandby(None))
+
+
 def _election_ends_by(scene: Scene) -> Instant | None:
     """While others elect, a former primary waits: to start now and to be rewound then would take longer."""
     vacancy = scene.state.vacancy
@@ -80,7 +98,7 @@ def follow(scene: Scene) -> Verdict | None:
     """A running replica streams from the leader; one that does not is pointed there, or examined."""
     server = scene.server
     leader = scene.upstream
-    if not server.is_replica or not leader.host or scene.holds_key:
+    if not server.is_replica or not leader.host or scene.leads:
         return None
     if scene.state.diverged:
         return _when_ready(scene, because(Code.DIVERGED, leader=leader.name), StopServer(_stop_budget(scene)))
