@@ -15,6 +15,7 @@ from hamgr.core.actions import (
     Checkpoint,
     EnsureSentry,
     EnsureSlots,
+    GrantLease,
     PutHistory,
     PutMember,
     PutRecord,
@@ -44,6 +45,12 @@ HISTORY_LINES = 100
 
 Chore = Callable[[Scene, str], Iterator[Action | Instant]]
 """Yields actions, and instants at which one will be due. `decide` holds back what failed a moment ago."""
+
+
+def keep_lease(scene: Scene, _note: str) -> Iterator[Action | Instant]:
+    """Whoever leads by its peers needs a lease again once etcd is back, for the key to hang on."""
+    if scene.leads_by_peers and not scene.state.lease.lease_id:
+        yield GrantLease(scene.policy.ttl_s)
 
 
 def announce(scene: Scene, note: str) -> Iterator[Action | Instant]:
@@ -216,6 +223,7 @@ def prepare(scene: Scene, _note: str) -> Iterator[Action | Instant]:
 
 
 CHORES: tuple[Chore, ...] = (
+    keep_lease,
     announce,
     keep_status,
     keep_roster,

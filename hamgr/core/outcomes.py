@@ -11,6 +11,7 @@ from hamgr.core.actions import AFTER_PROMOTION, GIVING_AWAY, Action
 from hamgr.core.cluster import Ballot
 from hamgr.core.facts import ActionEnded
 from hamgr.core.pipeline import Passage
+from hamgr.core.policy import margin_of
 from hamgr.core.result import Result
 from hamgr.core.state import Crash, Failure, HandOver, State
 from hamgr.core.units import Instant, Lsn, Term, Timeline
@@ -103,7 +104,7 @@ def _peers_answered(state: State, fact: ActionEnded) -> State:
     state = replace(state, alone_since=alone_since)
     if not _is_done(fact) or state.lease.term != action.term:
         return state
-    deadline = Instant(value.sent_at + state.policy.ttl_s - state.policy.margin_s)
+    deadline = Instant(value.sent_at + action.ttl_s - margin_of(action.ttl_s))
     known = state.lease.peer_deadline
     return replace(state, lease=replace(state.lease, peer_deadline=deadline if known is None else max(known, deadline)))
 

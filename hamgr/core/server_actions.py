@@ -114,7 +114,7 @@ class PutDown:
 class Promote:
     """Arm the guard, promote the running standby, verify that it writes. Guarded by the lease's deadline.
 
-    `sync`: the rule that is in force before the first commit; None: synchronous replication is not hamgr's to set.
+    `sync`: the rule that is in force before the first commit of a promoted server; None: it is left as it is.
     """
 
     term: Term

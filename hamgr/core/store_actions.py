@@ -64,6 +64,7 @@ class AskPeers:
     term: Term
     peers: tuple[tuple[str, str], ...]
     """(name, REST address)."""
+    ttl_s: float
     lane = Lane.PEERS
 
 

@@ -7,7 +7,6 @@ from hamgr.core.policy import HOPELESS_AFTER
 from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.server import DataDir
-from hamgr.core.synchronous import first_rule
 
 
 def initialize(scene: Scene) -> Verdict | None:
@@ -61,5 +60,5 @@ def _make(scene: Scene) -> Verdict:
     if not server.is_primary:
         return Verdict(because(Code.SERVER_STARTING))
     if scene.state.verified_term != term:
-        return Verdict(reason, (Promote(term, first_rule(scene)),))
+        return Verdict(reason, (Promote(term),))
     return Verdict(reason, (FinishInitialize(server.system_identifier),))

@@ -22,7 +22,7 @@ def need_view(scene: Scene) -> Verdict | None:
 
 def need_lease(scene: Scene) -> Verdict | None:
     """Without a lease nothing can be announced. Granted only when the server is known not to need the old one."""
-    if scene.state.lease.lease_id:
+    if scene.state.lease.lease_id or scene.leads_by_peers:
         return None
     reason = because(Code.STORE_DOWN, error=scene.state.store_error) if scene.state.store_error else None
     retry_at = scene.retry_at(GrantLease)
@@ -72,7 +72,7 @@ def retake(scene: Scene) -> Verdict | None:
     term, before the promises run out.
     """
     view = scene.view
-    if not scene.leads_by_peers or view.leader is not None or not view.roster_revision:
+    if not scene.leads_by_peers or view.leader is not None or not scene.state.lease.lease_id:
         return None
     action = RetakeLeader(view.term, view.term_revision, view.roster_revision)
     return Verdict(because(Code.RETAKING_LEAD, term=view.term), (action,))
@@ -93,7 +93,7 @@ def peer_renewal(scene: Scene) -> tuple[AskPeers | None, Instant | None]:
         due_at = Instant(max(due_at, after(scene.state.peers_asked_at, PEERS_RETRY_S)))
     if scene.now < due_at:
         return None, due_at
-    return AskPeers(view.term, _peers(scene)), None
+    return AskPeers(view.term, _peers(scene), policy.ttl_s), None
 
 
 def _peers(scene: Scene) -> tuple[tuple[str, str], ...]:
