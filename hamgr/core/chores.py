@@ -152,11 +152,11 @@ def keep_sync(scene: Scene, _note: str) -> Iterator[Action | Instant]:
 
 
 def _end_sync(scene: Scene, present: SyncState) -> Iterator[Action | Instant]:
-    """The mode was turned off: the electorate is forgotten, then commits wait for whom the configuration names."""
-    if present.leader:
-        yield PutSync(SyncState(), present.mod_revision)
-    elif scene.state.sync_is_ours:
+    """The mode was turned off: commits wait for whom the configuration names, then the electorate is forgotten."""
+    if present.leader and not scene.state.sync_given_up:
         yield SetSync(None)
+    elif present.leader:
+        yield PutSync(SyncState(), present.mod_revision)
 
 
 def keep_sentry(scene: Scene, _note: str) -> Iterator[Action | Instant]:

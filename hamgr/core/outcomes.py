@@ -113,7 +113,7 @@ def _sync_set(state: State, fact: ActionEnded) -> State:
     action = fact.action
     if not _is_done(fact) or not isinstance(action, actions.SetSync):
         return state
-    return replace(state, sync_is_ours=action.rule is not None)
+    return replace(state, sync_given_up=action.rule is None)
 
 
 def _roster_written(state: State, fact: ActionEnded) -> State:

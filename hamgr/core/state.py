@@ -190,8 +190,8 @@ class State:
     absent_since: tuple[tuple[str, Instant], ...] = ()
     """Members of the roster whose keys are gone, and since when."""
     sync: SyncInForce | None = None
-    sync_is_ours: bool = False
-    """This server's synchronous rule was set by this agent, and not by the configuration."""
+    sync_given_up: bool = False
+    """The synchronous rule was left to the configuration again."""
 
     def is_busy(self, lane: Lane) -> bool:
         """True while an action of that lane is under way."""
