@@ -116,6 +116,8 @@ class Observer:
             pending_restart_reason=self._pending,
             walsenders=answer.walsenders,
             slots=answer.slots,
+            sync_names=answer.sync_names,
+            has_sentry=answer.has_sentry,
         )
 
     async def _silent(self, identity: ServerIdentity, problem: str) -> ServerView:
