@@ -70,7 +70,7 @@ async def start_primary(world: World, action: actions.StartPrimary) -> Outcome:
 
 
 async def start_standby(world: World, action: actions.StartStandby) -> Outcome:
-    if action.check_history:
+    if action.check_history and action.upstream is not None:
         await world.server.check_history(action.upstream)
     if await world.server.adopt() is not None:
         # Perhaps a primary that was not seen: its deadline stands.
@@ -129,6 +129,19 @@ async def examine_crash(world: World, action: actions.ExamineCrash) -> Outcome:
     return Outcome(Result.DONE, text=f"WAL ends at {end.lsn}", value=end)
 
 
+async def put_down(world: World, action: actions.PutDown) -> Outcome:
+    """As `examine_crash`; without a look at a disk that hangs, from which nothing would come in time."""
+    began_at = now()
+    killed = await world.server.kill_tree()
+    world.link.disarm()
+    if action.reads_wal:
+        end = await _end_of_wal(world, action.from_lsn)
+    else:
+        end = WalEnd(world.state().server.timeline, None, was_clean=False)
+    value = replace(end, stop_began_at=began_at)
+    return Outcome(Result.DONE, text=f"{killed} processes killed, WAL ends at {end.lsn}", value=value)
+
+
 async def promote(world: World, action: actions.Promote) -> Outcome:
     deadline = _deadline_in(world, action.term)
     if deadline is None:
@@ -138,9 +151,10 @@ async def promote(world: World, action: actions.Promote) -> Outcome:
         return NOT_ENTITLED
     server = world.state().server
     if server.in_recovery is False:
+        await world.server.set_sync(action.sync)
         promotion = await world.server.verify()
     else:
-        promotion = await world.server.promote(PROMOTE_TIMEOUT_S, old_timeline=server.timeline)
+        promotion = await world.server.promote(PROMOTE_TIMEOUT_S, old_timeline=server.timeline, sync=action.sync)
     value = Promoted(promotion.timeline, promotion.lsn, Instant(promotion.promoted_at), now())
     return Outcome(Result.DONE, text=f"timeline {promotion.timeline}", value=value)
 
@@ -175,6 +189,11 @@ async def ensure_slots(world: World, action: actions.EnsureSlots) -> Outcome:
     return DONE
 
 
+async def set_sync(world: World, action: actions.SetSync) -> Outcome:
+    await world.server.set_sync(action.rule)
+    return DONE
+
+
 async def apply_config(world: World, _action: actions.ApplyConfig) -> Outcome:
     wanted = world.wanted()
     await world.server.apply_config(wanted.parameters, wanted.pg_hba, member_slots_ttl_s=wanted.member_slots_ttl_s)
@@ -192,11 +211,13 @@ SERVER_CALLS: dict[type, Callable[[World, Any], Awaitable[Outcome]]] = {
     actions.HandOverStop: hand_over_stop,
     actions.Fence: fence,
     actions.ExamineCrash: examine_crash,
+    actions.PutDown: put_down,
     actions.Promote: promote,
     actions.Follow: follow,
     actions.Checkpoint: checkpoint,
     actions.RestartServer: restart,
     actions.Reinitialize: reinitialize,
     actions.EnsureSlots: ensure_slots,
+    actions.SetSync: set_sync,
     actions.ApplyConfig: apply_config,
 }
