@@ -19,6 +19,7 @@ from hamgr.agent.loop import Loop, Pulse
 from hamgr.agent.port import Port
 from hamgr.agent.renewal import Renewer
 from hamgr.agent.sensors import ServerSensor, first_of, watch_guard, watch_store
+from hamgr.agent.vitals import VitalSensor
 from hamgr.agent.world import World
 from hamgr.api import server as rest
 from hamgr.api.server import RunningApi
@@ -92,6 +93,7 @@ class Agent:
             await first_of(
                 deciding,
                 self._sensor.run(),
+                VitalSensor(server, self._loop.post, self._state).run(),
                 watch_store(self._store, self._loop.post, lambda: self._state().policy.retry_timeout_s),
                 watch_guard(self._link, self._loop.post, BEAT_S),
             )

@@ -26,12 +26,15 @@ UPSTREAM = "hamgr.upstream.conf"
 SYNC = "hamgr.sync.conf"
 INCLUDE = f"include '{OURS}'"
 CONF_MODE = 0o600
+RESERVED_CONNECTIONS = 6
 
 DEFAULTS: Mapping[str, str] = {
     "wal_level": "replica",
     "max_wal_senders": "10",
     "max_replication_slots": "10",
     "wal_keep_size": "128MB",
+    # For this agent's own sessions when clients have taken all others: kept, fresh, committing, checkpoint, sentry.
+    "superuser_reserved_connections": str(RESERVED_CONNECTIONS),
     # After a refused connection a replica sleeps this long before it tries the new primary.
     "wal_retrieve_retry_interval": "100ms",
     "wal_receiver_timeout": "5s",
@@ -106,9 +109,17 @@ def rendered(config: ServerConfig, version: Version, floors: Mapping[str, int]) 
         declared = values.get(name) or declared_value(config, name) or str(SHARED_MEMORY_DEFAULTS[name])
         if declared.isdigit() and int(declared) < floor:
             values[name] = str(floor)
+    _leave_connections(config, values)
     lines = [f"{name} = {quoted(value)}" for name, value in sorted(values.items())]
     last = [f"include_if_exists '{name}'" for name in (UPSTREAM, SYNC)]
     return "\n".join(["# Written by hamgr; changes here are overwritten.", *lines, *last, ""])
+
+
+def _leave_connections(config: ServerConfig, values: dict[str, str]) -> None:
+    """Our reserve is no more than a third of all connections: a server with fewer would not even start."""
+    total = values.get("max_connections") or declared_value(config, "max_connections")
+    if "superuser_reserved_connections" not in config.parameters and total.isdigit():
+        values["superuser_reserved_connections"] = str(min(RESERVED_CONNECTIONS, int(total) // 3))
 
 
 def write(config: ServerConfig, version: Version, floors: Mapping[str, int]) -> bool:
