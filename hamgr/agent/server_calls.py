@@ -151,7 +151,6 @@ async def promote(world: World, action: actions.Promote) -> Outcome:
         return NOT_ENTITLED
     server = world.state().server
     if server.in_recovery is False:
-        await world.server.set_sync(action.sync)
         promotion = await world.server.verify()
     else:
         promotion = await world.server.promote(PROMOTE_TIMEOUT_S, old_timeline=server.timeline, sync=action.sync)

@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow
 from hamgr.postgres import sql
 from hamgr.postgres.config import ServerConfig
 from hamgr.postgres.errors import ServerBroken, ServerRefused, ServerUnavailable
-from hamgr.postgres.knock import knock
+from hamgr.postgres.knock import CANNOT_CONNECT_NOW, knock
 from hamgr.postgres.sql import Connection, Sql
 
 PROBE_FILE = "hamgr.probe"
@@ -26,12 +26,11 @@ ROOM_BYTES = 1024 * 1024
 FOR_EVER_S = 86400.0
 RETRY_S = 0.05
 
-CANNOT_CONNECT_NOW = "57P03"
 ASKED_FOR_AUTHENTICATION = ""
 ORDINARY_REFUSALS = ("28", "3D", "53300", "55000")
 """How a server that is well turns us away: not let in, no such database, all connections taken, none allowed."""
 OUT_OF_IDS = "54000"
-"""Refuses new transaction ids to keep old ones apart: no other member would be better off."""
+"""Refuses new transaction ids to keep old ones apart. Every member's copy does: it is no illness of this one."""
 
 COMMIT_OF_PRIMARY = """
 SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_logical_emit_message(true, 'hamgr', '')::text END
@@ -91,7 +90,7 @@ async def commit(config: ServerConfig, persistent: Sql, door: Door) -> str | Non
         except ServerRefused as error:
             cause = error.__cause__
             is_of_all = isinstance(cause, psycopg.Error) and cause.sqlstate == OUT_OF_IDS
-            return None if is_of_all else str(error)
+            return "" if is_of_all else str(error)
         except (ServerUnavailable, ServerBroken):
             if door.connection is None:
                 return None

@@ -13,6 +13,7 @@ from hamgr.postgres.config import ServerConfig
 PROTOCOL = 196608
 """3.0. Source: PostgreSQL's manual, frontend/backend protocol, message formats."""
 SOCKET_NAME = ".s.PGSQL.{port}"
+CANNOT_CONNECT_NOW = "57P03"
 MESSAGE_MAX = 64 * 1024
 
 
@@ -36,6 +37,15 @@ async def knock(config: ServerConfig, database: str) -> str:
         return code_of(await reader.readexactly(length - 4))
     finally:
         writer.close()
+
+
+async def lets_nobody_in(config: ServerConfig, database: str, timeout_s: float) -> bool:
+    """The server says that it starts, recovers from the crash of a backend, or shuts down; False without an answer."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await knock(config, database) == CANNOT_CONNECT_NOW
+    except (OSError, EOFError):
+        return False
 
 
 async def _open(config: ServerConfig) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

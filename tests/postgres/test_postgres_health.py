@@ -18,6 +18,7 @@ import pytest
 from pglab import Lab, as_root, at, has_all_of, streams, wait_until
 
 from hamgr.core.quorum import SyncRule
+from hamgr.core.server import Phase
 from hamgr.postgres import configuration, health, knock, sql
 from hamgr.postgres.health import PROBE_BYTES, PROBE_FILE, Door
 from hamgr.postgres.server import LocalServer
@@ -159,9 +160,35 @@ async def test_a_server_that_lets_nobody_in_for_now_says_so_and_that_is_an_answe
             return (await closed(await in_time(one.open_door(1.0)))).is_recovering
 
         await wait_until(refuses, "it waits for the session to end")
+        assert (await one.probe()).phase is Phase.STOPPING
         assert await in_time(one.commit(Door(held))) == ""
     finally:
         await held.close()
+
+
+async def test_a_server_that_recovers_from_the_crash_of_a_backend_is_starting(lab: Lab) -> None:
+    one = await lab.primary()
+    assert (await one.probe()).phase is Phase.RUNNING
+    checkpointer = (await one.query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'"))[0][0]
+    held = (await in_time(one.open_door(1.0))).connection
+    assert held is not None
+    with frozen([held.info.backend_pid]):
+        # The postmaster waits for the end of that one before it recovers; SIGKILL after five seconds ends it.
+        os.kill(checkpointer, signal.SIGKILL)
+
+        async def starts() -> bool:
+            view = await one.probe(timeout_s=0.5)
+            assert view.identity == one.identity
+            return view.phase is Phase.STARTING and not view.answered
+
+        await wait_until(starts, "it lets nobody in")
+    await wait_until(lambda: _runs(one), "it has recovered")
+    await held.close()
+
+
+async def _runs(server: LocalServer) -> bool:
+    view = await server.probe()
+    return view.is_primary
 
 
 def test_the_code_of_a_refusal_does_not_depend_on_the_servers_language() -> None:
@@ -220,7 +247,7 @@ async def test_a_server_that_is_out_of_transaction_ids_is_none_that_another_coul
     one = await lab.primary()
     out = "DO $$ BEGIN RAISE EXCEPTION 'out of ids' USING ERRCODE = '54000'; END $$"
     monkeypatch.setattr(health, "COMMIT_OF_PRIMARY", out)
-    assert await in_time(one.commit(await one.open_door(1.0))) is None
+    assert await in_time(one.commit(await one.open_door(1.0))) == ""
 
 
 async def test_a_standby_is_no_primary_that_does_not_commit(lab: Lab) -> None:
