@@ -349,3 +349,17 @@ def test_effective_names_every_key_once_with_its_origin(load_with):
     assert rows["guard.runtime_dir"].value_shown == "/run/hamgr/main-db1"
     assert rows["guard.runtime_dir"].origin == "default"
     assert loaded.origins.keys() == rows.keys()
+
+
+def test_a_rule_of_a_members_own_is_told_to_have_no_effect_beside_synchronous_mode(problems_of):
+    changes = {
+        "bootstrap": {"dcs": {"synchronous_mode": True}},
+        "postgresql": {"parameters": {"synchronous_standby_names": "*"}},
+    }
+    problem = problems_of(changes)["postgresql.parameters.synchronous_standby_names"]
+    assert not problem.is_error
+    assert problems_of({"postgresql": changes["postgresql"]}) == {}
+
+
+def test_a_watchdog_device_may_be_asked_for_without_a_warning(problems_of):
+    assert problems_of({"watchdog": {"mode": "required"}}) == {}
