@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from hamgr.core.server import ServerIdentity
 from hamgr.core.units import Instant, Term
-from hamgr.guard.layout import SOCKET_NAME, SharedPage, boottime_ns
+from hamgr.guard.layout import PAGE_NAME, SOCKET_NAME, SharedPage, boottime_ns, offset_bytes
 from hamgr.postgres.errors import ServerBroken, ServerUnavailable
+from hamgr.postgres.sentry import WatchedPage
 
 REPLY_TIMEOUT_S = 5.0
 MAX_DATAGRAM = 65536
@@ -22,12 +23,25 @@ def nanoseconds(instant: Instant) -> int:
     return int(instant * 1_000_000_000)
 
 
+def watched_page(runtime_dir: str, page: SharedPage) -> WatchedPage:
+    """The page as a sentry reads it: from the file, without our layout."""
+    return WatchedPage(
+        path=os.path.join(os.path.abspath(runtime_dir), PAGE_NAME),
+        header=page.words[:3].tobytes(),
+        arming_at=offset_bytes("arming"),
+        fenced_arming_at=offset_bytes("fenced_arming"),
+        deadline_at=offset_bytes("deadline_ns"),
+    )
+
+
 class GuardLink:
     """Parent of the server, for hamgr.postgres; arming, for promotion and adoption."""
 
     def __init__(self, runtime_dir: str, page: SharedPage) -> None:
         self._path = os.path.join(runtime_dir, SOCKET_NAME)
         self.page = page
+        self.watched = watched_page(runtime_dir, page)
+        """What a sentry in the server has to know of the page."""
 
     async def spawn(self, argv: Sequence[str]) -> ServerIdentity:
         """The guard has started that program. Raises ServerBroken with the guard's words if it could not."""

@@ -27,6 +27,7 @@ import time
 PAGE_NAME = "guard.page"
 SOCKET_NAME = "guard.sock"
 PAGE_BYTES = 4096
+WORD_BYTES = 8
 MAGIC = 0x48414D4752_0001_01  # "HAMGR", layout version 1
 EXIT_REPLACE_ME = 75
 EXIT_REFUSED_CONFIGURATION = 78
@@ -40,8 +41,8 @@ def boottime_ns() -> int:
 
 def read_boot_id(path: str = _BOOT_ID_PATH) -> tuple[int, int]:
     """High and low 64 bits of the kernel's boot id. Raises OSError when /proc is not mounted."""
-    with open(path, encoding="ascii") as file:
-        whole = int(file.read().strip().replace("-", ""), 16)
+    with open(path, "rb") as file:
+        whole = int(file.read().strip().replace(b"-", b""), 16)
     return whole >> 64, whole & (2**64 - 1)
 
 
@@ -160,3 +161,9 @@ class SharedPage:
         """Unmap."""
         self.words.release()
         self._map.close()
+
+
+def offset_bytes(word: str) -> int:
+    """Where the word of that name begins in the file, for a reader that has no mapping."""
+    index: int = vars(SharedPage)[word].index
+    return index * WORD_BYTES
