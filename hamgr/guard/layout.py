@@ -29,6 +29,8 @@ SOCKET_NAME = "guard.sock"
 PAGE_BYTES = 4096
 WORD_BYTES = 8
 MAGIC = 0x48414D4752_0001_01  # "HAMGR", layout version 1
+PRIORITY_NORMAL, PRIORITY_RAISED, PRIORITY_REALTIME = 0, 1, 2
+WATCHDOG_OFF, WATCHDOG_ACTIVE, WATCHDOG_FAILED = 0, 1, 2
 EXIT_REPLACE_ME = 75
 EXIT_REFUSED_CONFIGURATION = 78
 _BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
@@ -75,6 +77,7 @@ class SharedPage:
     term = Word(12)  # agent
     lease_id = Word(13)  # agent
     agent_heartbeat_ns = Word(14)  # agent
+    agent_farewell = Word(15)  # agent: 1 + its exit status, stored right before it ends; 0 while it runs
 
     guard_pid = Word(32)  # guard
     guard_start_ticks = Word(33)  # guard
@@ -86,6 +89,11 @@ class SharedPage:
     fenced_at_ns = Word(39)  # guard: when its last fence found nothing left
     fenced_processes = Word(40)  # guard: how many processes that fence killed
     fence_began_ns = Word(41)  # guard: when its last fence began
+    memory_locked = Word(42)  # guard: 1 = what it has touched stays in memory
+    priority = Word(43)  # guard: PRIORITY_...
+    watchdog = Word(44)  # guard: WATCHDOG_...
+    supervised = Word(45)  # guard: 1 = not the agent, but a service manager starts the next one
+    stand_in = Word(46)  # guard: 1 = started by the agent, makes room for one that was not
 
     __slots__ = ("_map", "words")
 
