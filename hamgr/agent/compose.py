@@ -13,6 +13,7 @@ from hamgr.agent import translate
 from hamgr.agent.clock import now
 from hamgr.agent.drift import differences
 from hamgr.agent.executor import execute
+from hamgr.agent.guard_replacement import guard_command, keep_guard
 from hamgr.agent.guardlink import GuardLink
 from hamgr.agent.journal import LOGGER, Journal
 from hamgr.agent.loop import Loop, Pulse
@@ -52,7 +53,9 @@ class Agent:
         self._path = path
         self._loaded = loaded
         self._journal = Journal()
-        self._link = GuardLink(runtime_dir, SharedPage.open(runtime_dir))
+        watchdog = loaded.settings.watchdog
+        required = watchdog.device if watchdog.mode == "required" else ""
+        self._link = GuardLink(runtime_dir, SharedPage.open(runtime_dir), required)
         policy = loaded.seed.policy()
         me = translate.myself(loaded.settings)
         self._loop = Loop(State(me, policy), self._execute, self._read_policy, self._journal, self._on_pulse)
@@ -96,9 +99,11 @@ class Agent:
                 VitalSensor(server, self._loop.post, self._state).run(),
                 watch_store(self._store, self._loop.post, lambda: self._state().policy.retry_timeout_s),
                 watch_guard(self._link, self._loop.post, BEAT_S),
+                keep_guard(self._link, guard_command(self._path, self._loaded, is_stand_in=True)),
             )
             if deciding.result() == 0:
                 await self._leave()
+            self._link.bid_farewell(deciding.result())
             return deciding.result()
         finally:
             self._renewer.end()

@@ -40,6 +40,15 @@ class Standing:
     timeline: int
 
 
+def _is_alive(pid: int) -> bool:
+    """Whether it runs. A zombie does not: whoever has to reap it may be busy with the rest of the host's dead."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
 @dataclass(slots=True)
 class Member:
     """One database host with an agent. `guard` is what `hamgr agent FILE` became, while it runs."""
@@ -144,7 +153,7 @@ class Member:
             pid = int((self.data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
         except (OSError, ValueError) as error:
             raise DrillError(f"{self.name}: no running postgres: {error}") from error
-        if not os.path.exists(f"/proc/{pid}"):
+        if not _is_alive(pid):
             raise DrillError(f"{self.name}: postmaster.pid names {pid}, which is dead")
         return pid
 

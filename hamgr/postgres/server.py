@@ -20,6 +20,7 @@ from hamgr.postgres.config import ServerConfig, Value, find_bin_dir
 from hamgr.postgres.disk import Disk
 from hamgr.postgres.errors import Diverged, RewindFailed, ServerBroken, ServerError, ServerRefused, ServerUnavailable
 from hamgr.postgres.parent import Parent
+from hamgr.postgres.sentry import WatchedPage, ensure_sentry
 from hamgr.postgres.sight import PROBE_S, SeenServer
 from hamgr.postgres.slot_keeper import SlotKeeper
 from hamgr.postgres.synchronous import SyncSetting
@@ -206,6 +207,10 @@ class LocalServer(SeenServer):
         """Physical slots stand for those members (this one left out); see SlotKeeper.ensure."""
         if self.config.use_slots:
             await self._slots.ensure(members, in_recovery=in_recovery, positions=positions or {})
+
+    async def ensure_sentry(self, page: WatchedPage) -> bool:
+        """The server ends by itself before the deadline on that page; see `hamgr.postgres.sentry`. False: as before."""
+        return await ensure_sentry(self.config, self._sql, page)
 
     # -- the data directory ------------------------------------------------------------------------------------
 

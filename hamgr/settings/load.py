@@ -122,6 +122,7 @@ def _relations(settings: Settings, policy: Policy) -> Iterator[Problem]:
         yield Problem("restapi.verify_client", "needs certfile and cafile")
     if bool(settings.etcd3.cert) != bool(settings.etcd3.key) and settings.etcd3.key:
         yield Problem("etcd3.cert", "is missing, but a key for it is given")
+    # Of whole seconds that is enough for a timeout of at least one, which every device can be given.
     if settings.watchdog.safety_margin >= policy.ttl_s:
         text = f"{settings.watchdog.safety_margin} s leave nothing of ttl ({policy.ttl_s:g} s)"
         yield Problem("watchdog.safety_margin", text, "write -1 for half of ttl")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hamgr.settings import Address, SettingsError, effective, load
+from hamgr.settings import Address, SettingsError, WatchdogSection, effective, load
 
 PATRONI_FILE = """
 scope: batman
@@ -195,6 +195,11 @@ def test_endpoint_as_url_says_protocol_too(load_with):
 )
 def test_wrong_value_is_told_by_its_path(problems_of, changes, path):
     assert problems_of(changes)[path].is_error
+
+
+@pytest.mark.parametrize(("margin", "ttl_s", "timeout_s"), [(-1, 5.0, 2), (-1, 2.0, 1), (5, 30.0, 25), (5, 6.0, 1)])
+def test_watchdog_resets_the_host_before_the_lease_is_over(margin, ttl_s, timeout_s):
+    assert WatchdogSection(safety_margin=margin).timeout_for(ttl_s) == timeout_s
 
 
 def test_missing_password_says_what_to_write(problems_of):
