@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import signal
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,16 +29,6 @@ _CLUSTER_PARAMETERS = {"max_connections": 300, "shared_buffers": "64MB"}
 _SMALL_WAL = {"min_wal_size": "32MB", "max_wal_size": "96MB"}
 DISK_SIZES_BYTES = {"data": 400 << 20, "wal": 256 << 20, "spare": 16 << 20}
 """Of each member's disks, in the order of MemberDisks. The images are sparse."""
-
-_SPINNERS_PER_CORE = 3
-_LONGEST_SPIN_S = 300
-_SPIN = """
-import os, sys, time
-os.nice(-20)
-end = time.monotonic() + float(sys.argv[1])
-while time.monotonic() < end:
-    pass
-"""
 
 _LONGEST_SOCKET_DIRECTORY = 107 - len("/.s.PGSQL.65535.lock")
 """unix(7): 108 bytes with the final zero."""
@@ -154,19 +142,6 @@ class Cluster:
         if not member.has_guard():
             self.start_member(member)
 
-    def start_spinners(self) -> Callable[[], None]:
-        """Several processes per core that do nothing but compute, at the highest priority. Returns what ends them."""
-        argv = [sys.executable, "-S", "-c", _SPIN, str(_LONGEST_SPIN_S)]
-        log = self.logs / "spinners.log"
-        count = (os.cpu_count() or 1) * _SPINNERS_PER_CORE
-        spinners = [self.client_host.spawn(argv, log, as_account=False) for _ in range(count)]
-
-        def end() -> None:
-            for spinner in spinners:
-                spinner.send(signal.SIGKILL)
-
-        return end
-
     def leader(self) -> Member | None:
         """The one member whose REST says that it is primary; None while there is none or more than one."""
         leaders = [member for member in self.members if member.is_leader()]
@@ -227,17 +202,17 @@ class Cluster:
 
     def close(self) -> None:
         """End everything. Files stay, but those on disks of members: they go with the disks."""
-        if self._keeper is not None:
-            self._keeper.thaw_all()
-        if self.network is not None:
-            self.network.close()
-        else:
+        with ExitStack() as rest:  # each of them, even if another fails; the last one first
+            for member in self.members:
+                rest.callback(member.remove_traces)
+            if self._keeper is not None:
+                rest.callback(self._keeper.close)
             for host in self.hosts.values():
-                host.close()
-        if self._keeper is not None:
-            self._keeper.close()
-        for member in self.members:
-            member.remove_traces()
+                rest.callback(host.close)
+            if self.network is not None:
+                rest.callback(self.network.close)
+            if self._keeper is not None:
+                rest.callback(self._keeper.thaw_all)
 
 
 def why_unsettled(leader: str, standings: Mapping[str, Standing | None], *, synchronous: bool = False) -> str:

@@ -11,7 +11,7 @@ import requests
 
 from hamgr.drill.cluster import Cluster
 from hamgr.drill.errors import DrillError
-from hamgr.drill.fault import MACHINE, PRIMARY, REPLICA, Fault, Undo, Victims, nothing
+from hamgr.drill.fault import PRIMARY, REPLICA, Fault, Undo, Victims, nothing
 from hamgr.drill.freezing import freeze, freeze_tree, title_of
 from hamgr.drill.member import Member
 from hamgr.drill.subreaper import descendants
@@ -145,10 +145,6 @@ def _replica_lagging(victims: Victims) -> Undo:
     return freeze(receivers)
 
 
-def _cpu_starved(victims: Victims) -> Undo:
-    return victims.cluster.start_spinners()
-
-
 def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
@@ -247,15 +243,5 @@ PROCESS_FAULTS = (
         REPLICA,
         takes=REPLICA,
         hold_ttls=1.5,
-    ),
-    Fault(
-        "cpu-starved",
-        "all cores busy at the highest priority",
-        _cpu_starved,
-        False,
-        MACHINE,
-        hold_ttls=3.0,
-        needs_netns=True,
-        weight=3,
     ),
 )
