@@ -58,6 +58,8 @@ class Fault:
     needs_clocks: bool = False
     weight: int = 10
     """How often the random choice takes it, relative to the others."""
+    is_survivable: bool = True
+    """Whether, in asynchronous mode, the cluster must be writable before the fault is undone."""
     most_changes: int = 1
     """Changes of leader that it may cause, unless it may cause none at all."""
 
@@ -127,12 +129,17 @@ def at_once(faults: Sequence[Fault]) -> Fault:
         needs_disks=any(fault.needs_disks for fault in faults),
         needs_clocks=any(fault.needs_clocks for fault in faults),
         weight=min(fault.weight for fault in faults),
+        is_survivable=all(fault.is_survivable for fault in faults),
         most_changes=sum(fault.changes_allowed for fault in faults),
     )
 
 
 def again(fault: Fault) -> Fault:
-    """The fault, and the same on the next primary as soon as that one is writable."""
+    """The fault, and the same on the next primary as soon as that one is writable.
+
+    Where it takes the primary, the last member may never have heard of the second one's timeline: it may take the
+    lead and lose what that one acknowledged, or wait for it. Either is fine.
+    """
 
     def arm(victims: Victims) -> Undo:
         former_pid = victims.primary.postmaster_pid()
@@ -144,12 +151,14 @@ def again(fault: Fault) -> Fault:
             raise
         return all_of(undos)
 
+    takes_primary = fault.takes >= PRIMARY
     return replace(
         fault,
         name=f"again:{fault.name}",
         title=f"{fault.title}; the same on the next primary at once",
         arm=arm,
-        takes=fault.takes | REPLICA if fault.takes >= PRIMARY else fault.takes,
+        takes=fault.takes | REPLICA if takes_primary else fault.takes,
+        is_survivable=not takes_primary,
         most_changes=2 * fault.most_changes,
         weight=max(1, fault.weight // 5),
     )

@@ -17,6 +17,7 @@ from hamgr.drill.client import conninfo
 from hamgr.drill.clocks import WallClock, remove_traces
 from hamgr.drill.disks import Disk
 from hamgr.drill.errors import DrillError
+from hamgr.drill.freezing import state_of
 from hamgr.drill.hosts import Host, Process
 
 AGENT = ("-m", "hamgr", "agent")
@@ -162,7 +163,7 @@ class Member:
             pid = int((self.data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
         except (OSError, ValueError) as error:
             raise DrillError(f"{self.name}: no running postgres: {error}") from error
-        if not os.path.exists(f"/proc/{pid}"):
+        if state_of(pid) in ("", "Z"):  # a zombie, whose parent has not looked yet, is dead
             raise DrillError(f"{self.name}: postmaster.pid names {pid}, which is dead")
         return pid
 

@@ -86,7 +86,7 @@ def verdict_words(outcome: Outcome) -> str:
     if verdict.has_bad_losses:
         wrong.append(f"{verdict.lost + verdict.lost_pinned} ACKNOWLEDGED WRITES LOST")
     if verdict.two_primaries:
-        wrong.append("TWO PRIMARIES")
+        wrong.append(f"TWO PRIMARIES ({verdict.rows_of_old_primaries} rows of the old one)")
     if verdict.timelines_twice:
         wrong.append(f"TIMELINE {verdict.timelines_twice[0]} USED TWICE")
     if outcome.moved_needlessly:

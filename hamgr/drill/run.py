@@ -136,7 +136,7 @@ def _run(cluster: Cluster, fault: Fault, say: Say) -> Outcome:
 
 def outcome_of(fault: Fault, plan: Plan, harm: Harm, verdict: Verdict, records: Sequence[Mapping[str, Any]]) -> Outcome:
     """What a verdict means for this fault, on a cluster of that plan. `records`: in the order of their terms."""
-    synchronous = plan.synchronous_mode != "off"
+    must_go_on = not fault.may_stop_writes(synchronous=plan.synchronous_mode != "off")
     return Outcome(
         fault.name,
         plan.ttl_s,
@@ -144,10 +144,8 @@ def outcome_of(fault: Fault, plan: Plan, harm: Harm, verdict: Verdict, records: 
         records[-1] if records else None,
         moved_needlessly=verdict.leader_changes > fault.changes_allowed,
         undone_s=(harm.undone_ns - harm.armed_ns) / 1e9,
-        stayed=fault.moves_leader is True
-        and verdict.leader_changes == 0
-        and not fault.may_stop_writes(synchronous=synchronous),
-        stalled=not harm.writes_came_back and not fault.may_stop_writes(synchronous=synchronous),
+        stayed=fault.moves_leader is True and verdict.leader_changes == 0 and must_go_on,
+        stalled=not harm.writes_came_back and must_go_on and fault.is_survivable,
     )
 
 

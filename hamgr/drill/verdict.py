@@ -91,6 +91,11 @@ class Verdict:
         return max((pair.seconds for pair in self.two_primaries), default=0.0)
 
     @property
+    def rows_of_old_primaries(self) -> int:
+        """Rows that were acknowledged by a host after another one's leadership had begun."""
+        return sum(pair.rows for pair in self.two_primaries)
+
+    @property
     def losses_are_on_record(self) -> bool:
         """Whether a record of a change owned up to it that writes may be lost. Zero bytes at risk own up to nothing."""
         return any(risk is None or risk >= 1 for risk in self.at_risk_bytes)
@@ -111,6 +116,7 @@ class Verdict:
             **asdict(self),
             "leader_changes": self.leader_changes,
             "two_primaries_s": self.two_primaries_s,
+            "rows_of_old_primaries": self.rows_of_old_primaries,
             "losses_are_on_record": self.losses_are_on_record,
             "is_safe": self.is_safe,
         }

@@ -80,7 +80,7 @@ def test_good_outcome_shows_pipeline_gap_and_verdict() -> None:
 
 def test_bad_outcome_says_what_is_wrong() -> None:
     text = printed(Outcome("member-lost", 5, UNSAFE))
-    assert "7 ACKNOWLEDGED WRITES LOST, TWO PRIMARIES" in text
+    assert "7 ACKNOWLEDGED WRITES LOST, TWO PRIMARIES (100 rows of the old one)" in text
     assert "hamgr shows no record" in text
 
 

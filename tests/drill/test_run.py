@@ -163,6 +163,8 @@ ONE, TWO, THREE = ("a/1",), ("a/1", "b/2"), ("a/1", "b/2", "c/3")
         ("host-lost", TWO, STALLED, False),
         ("host-lost", THREE, CAME_BACK, False),
         ("again:host-lost", THREE, CAME_BACK, True),
+        ("again:host-lost", TWO, STALLED, True),
+        ("again:postgres-killed", TWO, STALLED, False),
         ("host-lost+etcd-gone", TWO, STALLED, True),
         ("host-lost+etcd-gone", ONE, STALLED, True),
     ],

@@ -102,6 +102,7 @@ def test_old_leader_seen_by_a_pinned_writer_is_a_second_primary() -> None:
     verdict = judged(routed, pinned)
     assert [(pair.older, pair.newer) for pair in verdict.two_primaries] == [("a/1", "b/2")]
     assert verdict.two_primaries_s == (280 - 151) / 1000
+    assert verdict.rows_of_old_primaries == 7
     assert not verdict.is_safe
 
 
