@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from hamgr.drill.fault import MACHINE, Fault, Undo, Victims
 
@@ -22,6 +23,10 @@ _LONGEST_SPIN_S = 120
 _SPIN = """
 import os, sys, time
 os.nice(-20)
+try:
+    open("/proc/self/autogroup", "w").write("-20")
+except OSError:
+    pass
 end = time.monotonic() + float(sys.argv[1])
 while time.monotonic() < end:
     pass
@@ -46,15 +51,17 @@ def _cpu_starved(victims: Victims) -> Undo:
     return undo
 
 
+# Where the kernel groups by session (autogroup in sched(7)), priorities count within a session only: both are set.
 def _set_priority(pids: Iterable[int], priority: int) -> dict[int, int]:
-    """Every thread of the processes has that priority (Linux counts it by thread). Returns what each process had."""
+    """Every thread of the processes has that priority, and so have their sessions. Returns what each process had."""
     before: dict[int, int] = {}
     for pid in pids:
-        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        with contextlib.suppress(OSError):
             before[pid] = os.getpriority(os.PRIO_PROCESS, pid)
             for thread in os.listdir(f"/proc/{pid}/task"):
                 with contextlib.suppress(ProcessLookupError):
                     os.setpriority(os.PRIO_PROCESS, int(thread), priority)
+            Path(f"/proc/{pid}/autogroup").write_text(str(priority))
     return before
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from hamgr.drill.fault import PRIMARY, REPLICA, STORE, Fault, Undo, Victims, all_of, at_once, nothing
+from hamgr.drill.cluster import Plan
+from hamgr.drill.errors import DrillError
+from hamgr.drill.fault import PRIMARY, REPLICA, STORE, Fault, Undo, Victims, again, all_of, at_once, nothing
 from hamgr.drill.faults import FAULTS, UnknownFault, fault_named
 from hamgr.drill.soak import LONGEST_HOLD_S, random_faults
 
@@ -52,6 +56,65 @@ def test_every_undo_is_tried_even_if_one_fails() -> None:
     with pytest.raises(RuntimeError):
         all_of([lambda: done.append("first"), fail])()
     assert done == ["first"]
+
+
+@dataclass
+class Server:
+    """A member as far as `again` looks at it."""
+
+    name: str
+    pid: int
+    leads: bool = False
+
+    def is_leader(self) -> bool:
+        return self.leads
+
+    def postmaster_pid(self) -> int:
+        return self.pid
+
+
+@dataclass
+class OnlyPlan:
+    plan: Plan
+
+
+def victims_of(primary: Server, *replicas: Server) -> Victims:
+    return Victims(OnlyPlan(Plan(Path(), None)), primary, replicas)  # type: ignore[arg-type]
+
+
+def test_fault_strikes_again_at_the_next_primary_and_both_are_undone() -> None:
+    first, second, third = Server("a", 1, leads=True), Server("b", 2), Server("c", 3)
+    struck: list[str] = []
+
+    def arm(victims: Victims) -> Undo:
+        name = victims.primary.name
+        struck.append(name)
+        first.leads, second.leads = False, name == "a"
+        return lambda: struck.append(f"undo {name}")
+
+    again(Fault("x", "x", arm, True, PRIMARY)).arm(victims_of(first, second, third))()
+    assert struck == ["a", "b", "undo b", "undo a"]
+
+
+def test_primary_that_came_back_with_another_server_is_the_next_one() -> None:
+    only = Server("a", 1, leads=True)
+    struck: list[int] = []
+
+    def arm(victims: Victims) -> Undo:
+        struck.append(victims.primary.postmaster_pid())
+        only.pid = 7
+        return nothing
+
+    again(Fault("x", "x", arm, None, PRIMARY)).arm(victims_of(only))
+    assert struck == [1, 7]
+
+
+def test_first_strike_is_undone_when_no_other_primary_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hamgr.drill.fault._NEXT_LEADER_TIMEOUT_S", -5.0)
+    diary = Diary()
+    with pytest.raises(DrillError, match="strike again"):
+        again(diary.fault("a")).arm(victims_of(Server("a", 1, leads=True)))
+    assert diary.lines == ["arm a", "undo a"]
 
 
 def test_faults_that_pass_by_themselves_need_no_undo() -> None:

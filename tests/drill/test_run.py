@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from hamgr.drill.accounts import server_account
 from hamgr.drill.cluster import Cluster, Plan, why_unsettled
 from hamgr.drill.errors import DrillError
 from hamgr.drill.evidence import keep_evidence
+from hamgr.drill.fault import Victims
 from hamgr.drill.faults import FAULTS, fault_named
+from hamgr.drill.hosts import wait_until_all_ended
 from hamgr.drill.member import Standing
 from hamgr.drill.run import Harm, Outcome, outcome_of, run_drill
 from hamgr.drill.verdict import Verdict
@@ -98,6 +101,26 @@ def test_etcd_leader_killed_changes_nothing_here_and_comes_back(cluster: Cluster
     outcome = run_drill(cluster, FAULTS["etcd-leader-killed"], say_nothing)
     assert outcome.is_good
     assert cluster.store.leader() is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may raise priorities")
+def test_spinners_outrank_all_but_etcd_and_the_drill_and_everything_is_as_before_when_undone(cluster: Cluster) -> None:
+    cluster.store.start()
+    equals = [os.getpid(), *(member.process.pid for member in cluster.store.members if member.process is not None)]
+
+    def priorities() -> list[int]:
+        return [os.getpriority(os.PRIO_PROCESS, pid) for pid in equals]
+
+    before = priorities()
+    undo = FAULTS["cpu-starved"].arm(Victims(cluster, cluster.members[0], ()))
+    try:
+        spinners = list(cluster.client_host.processes.values())
+        assert len(spinners) > (os.cpu_count() or 1)
+        assert priorities() == [-20] * len(equals)
+    finally:
+        undo()
+    assert wait_until_all_ended(spinners, 10)
+    assert priorities() == before
 
 
 def test_pids_of_guard_agent_and_postmaster_are_those_of_living_processes(cluster: Cluster) -> None:
