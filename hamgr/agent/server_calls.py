@@ -33,9 +33,7 @@ def _deadline_in(world: World, term: Term) -> Instant | None:
     between decision and act the lease may have been lost.
     """
     scene = scene_of(world)
-    if not scene.holds_key or world.state().lease.term != term:
-        return None
-    return world.state().lease.deadline
+    return scene.deadline if scene.leads and world.state().lease.term == term else None
 
 
 async def initdb(world: World, _action: actions.InitDb) -> Outcome:
@@ -183,6 +181,12 @@ async def reinitialize(world: World, action: actions.Reinitialize) -> Outcome:
     return await start_standby(world, actions.StartStandby(action.source))
 
 
+async def ensure_sentry(world: World, _action: actions.EnsureSentry) -> Outcome:
+    await world.server.ensure_sentry(world.link.watched)
+    world.probe_soon()
+    return DONE
+
+
 async def ensure_slots(world: World, action: actions.EnsureSlots) -> Outcome:
     await world.server.ensure_slots(action.members)
     return DONE
@@ -217,6 +221,7 @@ SERVER_CALLS: dict[type, Callable[[World, Any], Awaitable[Outcome]]] = {
     actions.RestartServer: restart,
     actions.Reinitialize: reinitialize,
     actions.EnsureSlots: ensure_slots,
+    actions.EnsureSentry: ensure_sentry,
     actions.SetSync: set_sync,
     actions.ApplyConfig: apply_config,
 }

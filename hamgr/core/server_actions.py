@@ -114,8 +114,8 @@ class PutDown:
 class Promote:
     """Arm the guard, promote the running standby, verify that it writes. Guarded by the lease's deadline.
 
-    `sync`: the rule that is in force before the first commit after a promotion; None: what the configuration says. Where
-    the server runs as a primary already, its rule stays: its electorate was made for that one.
+    `sync`: the rule that is in force before the first commit after a promotion; None: what the configuration says.
+    Where the server runs as a primary already, its rule stays: its electorate was made for that one.
     """
 
     term: Term

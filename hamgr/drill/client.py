@@ -21,6 +21,10 @@ ROUTED_INTERVAL_MS = 4
 PINNED_INTERVAL_MS = 20
 
 
+class NotWriting(DrillError):
+    """Writes were not acknowledged steadily in time."""
+
+
 def conninfo(address: str, port: int) -> str:
     """libpq's connection string for the drill's superuser, without the password (argv is public).
 
@@ -104,14 +108,14 @@ class Client:
     def wait_until_writing(self, since_ns: int, steady_s: float, timeout_s: float) -> None:
         """True on return: rows sent after `since_ns` are acknowledged, steadily for the last `steady_s`.
 
-        Steadily: no pause over half a second. Raises DrillError when that does not come in `timeout_s`, or
+        Steadily: no pause over half a second. Raises NotWriting when that does not come in `timeout_s`, DrillError
         when a writer died.
         """
         deadline = time.monotonic() + timeout_s
         while not is_steady(self.routed.read(), since_ns, time.monotonic_ns(), steady_s):
             self._check_alive()
             if time.monotonic() > deadline:
-                raise DrillError(f"no steady writes within {timeout_s:g} s; logs: {self._logs}")
+                raise NotWriting(f"no steady writes within {timeout_s:g} s; logs: {self._logs}")
             time.sleep(0.05)
 
     def stop(self) -> None:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 import click
 from rich.console import Console
 
+from hamgr.drill.accounts import server_account
 from hamgr.drill.cluster import Plan
 from hamgr.drill.demo import progress, show_demo
 from hamgr.drill.errors import DrillError
-from hamgr.drill.faults import FAULTS, Fault
-from hamgr.drill.report import print_outcome, print_summary
+from hamgr.drill.evidence import keep_evidence
+from hamgr.drill.fault import Fault
+from hamgr.drill.faults import FAULTS, UnknownFault, fault_named
+from hamgr.drill.report import print_line, print_outcome, print_summary
 from hamgr.drill.run import Outcome, Say, run_drill
-from hamgr.drill.session import Session, open_session, plan_for
+from hamgr.drill.session import Session, open_session
+from hamgr.drill.soak import random_faults
 
 EXIT_BAD_VERDICT = 1
 EXIT_NOT_CARRIED_OUT = 3
@@ -58,12 +62,12 @@ def demo(keep: bool, ttl_s: int, directory: Path | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What `hamgr drill` was asked for."""
+    """What `hamgr drill` was asked for. `plan`: what to build, but for its directory."""
 
     faults: tuple[Fault, ...]
-    on_netns: bool
-    ttl_s: int
+    plan: Plan
     json_path: Path | None
+    is_soak: bool
 
 
 @click.command()
@@ -78,6 +82,10 @@ class Request:
     show_default=True,
     help="Hosts as ports of this machine, or as network namespaces (root).",
 )
+@click.option(
+    "--sync", type=click.Choice(["off", "on", "quorum"]), default="off", show_default=True, help="synchronous_mode."
+)
+@click.option("--hold", "hold_s", type=click.FloatRange(min=0), help="Keep each fault up for so long, in s.")
 @click.option("--random", "at_random", is_flag=True, help="Faults by random choice among the names.")
 @click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="How many, with --random.")
 @click.option("--seed", type=int, help="Of the random choice; printed if not given.")
@@ -88,6 +96,8 @@ def drill(
     runs: int,
     ttl_s: int,
     place: str,
+    sync: str,
+    hold_s: float | None,
     at_random: bool,
     rounds: int,
     seed: int | None,
@@ -96,43 +106,68 @@ def drill(
 ) -> None:
     """Break a cluster on purpose and judge it by an independent client.
 
-    NAME is a fault (all that the place allows, if none is named). Exit 0: every verdict is good; 1: writes
-    lost, two primaries or a needless change of leader; 3: a drill could not be carried out.
+    NAME is a fault (all that the place allows, if none is named), `A+B` two at once, `again:A` the same again on
+    the next primary as soon as it is writable. Exit 0: every verdict is good; 1: writes lost, two primaries, no
+    writes while a fault lasted, or a change of leader without need; 3: a drill could not be carried out.
     """
     console = _console()
-    faults = chosen_faults(names, on_netns=place == "netns")
+    faults = chosen_faults(names, on_netns=place == "netns", at_random=at_random)
     if at_random:
         seed = random.randrange(2**32) if seed is None else seed
         console.print(f"seed {seed}")
-        faults = random_faults(faults, rounds, seed)
+        faults = random_faults(faults, rounds, seed, synchronous=sync != "off")
     else:
         faults = [fault for fault in faults for _ in range(runs)]
-    request = Request(tuple(faults), place == "netns", ttl_s, json_path)
+    if hold_s is not None:
+        faults = [replace(fault, hold_s=hold_s, hold_ttls=0.0) for fault in faults]
+    plan = plan_for(faults, on_netns=place == "netns", ttl_s=ttl_s, synchronous_mode=sync)
     try:
-        with open_session(directory) as session:
-            outcomes = _run_all(console, session, request)
+        with open_session(directory, netns=plan.on_netns, disks=plan.disks, clocks=plan.clocks) as session:
+            outcomes = _run_all(console, session, Request(tuple(faults), plan, json_path, at_random))
     except DrillError as error:
         _fail(console, error)
     print_summary(console, outcomes)
+    for folder in session.evidence:
+        console.print(f"failed: {folder}", highlight=False, soft_wrap=True)
     raise SystemExit(exit_code(outcomes))
 
 
-def chosen_faults(names: Sequence[str], *, on_netns: bool) -> list[Fault]:
-    """Faults by name, or all that the place allows. Raises click.BadParameter, which lists the names."""
-    for name in names:
-        if name not in FAULTS:
-            raise click.BadParameter(f"no fault named {name!r}; there are: {', '.join(FAULTS)}")
-        if FAULTS[name].needs_netns and not on_netns:
-            raise click.BadParameter(f"{name} needs hosts of their own: --on netns")
-    if names:
-        return [FAULTS[name] for name in names]
-    return [fault for fault in FAULTS.values() if on_netns or not fault.needs_netns]
+def chosen_faults(names: Sequence[str], *, on_netns: bool, at_random: bool = False) -> list[Fault]:
+    """Faults by name, or all that the place allows. Raises click.BadParameter, which lists the names.
+
+    A random choice without names leaves out clocks: all its rounds would run on preloaded ones.
+    """
+    faults = [_by_name(name) for name in names]
+    for fault in faults:
+        if fault.needs_own_hosts and not on_netns:
+            raise click.BadParameter(f"{fault.name} needs hosts of their own: --on netns")
+    if faults:
+        return faults
+    return [
+        fault
+        for fault in FAULTS.values()
+        if (on_netns or not fault.needs_own_hosts) and not (at_random and fault.needs_clocks)
+    ]
 
 
-def random_faults(faults: Sequence[Fault], rounds: int, seed: int) -> list[Fault]:
-    """A reproducible sequence of `rounds` faults."""
-    choice = random.Random(seed)
-    return [choice.choice(faults) for _ in range(rounds)]
+def _by_name(name: str) -> Fault:
+    try:
+        return fault_named(name)
+    except UnknownFault as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def plan_for(faults: Sequence[Fault], *, on_netns: bool, ttl_s: int, synchronous_mode: str) -> Plan:
+    """A cluster on which each of the faults can strike; disks and clocks only where one needs them: they cost time."""
+    return Plan(
+        directory=Path(),
+        account=server_account(),
+        on_netns=on_netns,
+        ttl_s=ttl_s,
+        synchronous_mode=synchronous_mode,
+        disks=any(fault.needs_disks for fault in faults),
+        clocks=any(fault.needs_clocks for fault in faults),
+    )
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
@@ -143,30 +178,32 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 
 
 def _run_all(console: Console, session: Session, request: Request) -> list[Outcome]:
-    """All faults one after the other, on one cluster as long as it recovers, else on a new one."""
-    plan = plan_for(session, on_netns=request.on_netns, ttl_s=request.ttl_s, store_members=3)
+    """All faults one after the other, on one cluster as long as all goes well, after a bad run on a new one."""
     outcomes: list[Outcome] = []
     for number, fault in enumerate(request.faults, start=1):
-        with progress(console) as say:
-            outcomes.append(_run_one(session, plan, fault, _prefixed(say, f"{number} {fault.name}")))
-        print_outcome(console, f"{number}/{len(request.faults)} {fault.title}", outcomes[-1])
+        with progress(console, quiet=request.is_soak) as say:
+            outcomes.append(_run_one(session, request.plan, fault, _prefixed(say, f"{number} {fault.name}")))
+        outcome = outcomes[-1]
+        if request.is_soak:
+            print_line(console, f"{number}/{len(request.faults)} {fault.name}", outcome)
+        else:
+            print_outcome(console, f"{number}/{len(request.faults)} {fault.title}", outcome)
         if request.json_path is not None:
             request.json_path.write_text(json.dumps([each.as_json() for each in outcomes], indent=1) + "\n")
-        if not outcomes[-1].is_good:
-            session.keep_files = True
-            console.print(f"  files: {session.directory}", highlight=False)
+        if not outcome.is_good:
+            folder = session.new_evidence(f"{number:03}-{fault.name}")
+            keep_evidence(folder, session.cluster, outcome)
+            console.print(f"  all of it: {folder}", highlight=False, soft_wrap=True)
+            session.drop_cluster()
     return outcomes
 
 
 def _run_one(session: Session, plan: Plan, fault: Fault, say: Say) -> Outcome:
     try:
         say("the cluster forms")
-        outcome = run_drill(session.need_cluster(plan), fault, say)
+        return run_drill(session.need_cluster(plan), fault, say)
     except DrillError as error:
-        outcome = Outcome(fault.name, plan.ttl_s, None, error=str(error))
-    if outcome.verdict is None:
-        session.drop_cluster()
-    return outcome
+        return Outcome(fault.name, plan.ttl_s, None, error=str(error))
 
 
 def _console() -> Console:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,10 @@ import requests
 import yaml
 
 from hamgr.drill.client import conninfo
+from hamgr.drill.clocks import WallClock, remove_traces
+from hamgr.drill.disks import Disk
 from hamgr.drill.errors import DrillError
+from hamgr.drill.freezing import state_of
 from hamgr.drill.hosts import Host, Process
 
 AGENT = ("-m", "hamgr", "agent")
@@ -27,7 +30,8 @@ _STANDING = """
 SELECT pg_is_in_recovery(),
        (SELECT status FROM pg_stat_wal_receiver),
        (SELECT received_tli FROM pg_stat_wal_receiver),
-       CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END
+       CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
+       (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum'))
 """
 
 
@@ -38,15 +42,17 @@ class Standing:
     is_primary: bool
     is_streaming: bool
     timeline: int
+    synchronous_standbys: int = 0
+    """Whose confirmation its commits may wait for."""
 
 
-def _is_alive(pid: int) -> bool:
-    """Whether it runs. A zombie does not: whoever has to reap it may be busy with the rest of the host's dead."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
+@dataclass(frozen=True, slots=True)
+class MemberDisks:
+    """Disks of one member alone: for the data directory, for WAL, and one for whatever a session writes elsewhere."""
+
+    data: Disk
+    wal: Disk
+    spare: Disk
 
 
 @dataclass(slots=True)
@@ -60,6 +66,10 @@ class Member:
     password: str
     log: Path
     guard: Process | None = None
+    clock: WallClock | None = None
+    """Of its own, where the plan gives it one."""
+    disks: MemberDisks | None = None
+    _started_pids: list[int] = field(default_factory=list)
 
     @property
     def rest_url(self) -> str:
@@ -72,7 +82,7 @@ class Member:
 
     @property
     def data_dir(self) -> Path:
-        return self.host.directory / "data"
+        return (self.disks.data.mount if self.disks else self.host.directory) / "data"
 
     @property
     def runtime_dir(self) -> Path:
@@ -143,9 +153,9 @@ class Member:
         except psycopg.Error:
             return None
         assert row is not None
-        in_recovery, status, received, written = row
+        in_recovery, status, received, written, synchronous = row
         timeline = int(received or 0) if in_recovery else int(written, 16)
-        return Standing(not in_recovery, status == "streaming", timeline)
+        return Standing(not in_recovery, status == "streaming", timeline, synchronous)
 
     def postmaster_pid(self) -> int:
         """First line of postmaster.pid. Raises DrillError when no server is recorded there or it is dead."""
@@ -153,15 +163,25 @@ class Member:
             pid = int((self.data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
         except (OSError, ValueError) as error:
             raise DrillError(f"{self.name}: no running postgres: {error}") from error
-        if not _is_alive(pid):
+        if state_of(pid) in ("", "Z"):  # a zombie, whose parent has not looked yet, is dead
             raise DrillError(f"{self.name}: postmaster.pid names {pid}, which is dead")
         return pid
 
     def guard_pid(self) -> int:
-        """Of the process that was started as `hamgr agent FILE`. Raises DrillError when it is dead."""
-        if self.guard is None or self.guard.ended.is_set():
-            raise DrillError(f"{self.name}: no running guard")
-        return self.guard.pid
+        """Of the process that was started as `hamgr agent FILE`, or of the one that took its place.
+
+        Raises DrillError when there is none.
+        """
+        if self.guard is not None and not self.guard.ended.is_set():
+            return self.guard.pid
+        return self._pid_of("guard")
+
+    def has_guard(self) -> bool:
+        """Whether a guard of this member runs, whoever started it."""
+        try:
+            return self.guard_pid() > 0
+        except DrillError:
+            return False
 
     def wait_until_guard_ended(self) -> None:
         """The guard that was started is gone. Raises DrillError after five seconds."""
@@ -170,19 +190,31 @@ class Member:
 
     def agent_pid(self) -> int:
         """The agent of this member, whoever is its parent by now. Raises DrillError when there is none just now."""
+        return self._pid_of("agent")
+
+    def _pid_of(self, part: str) -> int:
+        """Guard and agent name themselves hamgr-PART and have the configuration file among their arguments."""
         config = str(self.config_path).encode()
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                is_agent = (process / "comm").read_bytes() == b"hamgr-agent\n"
-                if is_agent and config in (process / "cmdline").read_bytes().split(b"\0"):
+                is_it = (process / "comm").read_bytes() == f"hamgr-{part}\n".encode()
+                if is_it and config in (process / "cmdline").read_bytes().split(b"\0"):
                     return int(process.name)
             except OSError:
                 continue
-        raise DrillError(f"{self.name}: no running agent")
+        raise DrillError(f"{self.name}: no running {part}")
 
     def start(self, python: Path) -> None:
         """Start guard, agent and, through them, the server; returns at once."""
-        self.guard = self.host.spawn([str(python), *AGENT, str(self.config_path)], self.log)
+        environment = self.clock.environment if self.clock is not None else None
+        self.guard = self.host.spawn([str(python), *AGENT, str(self.config_path)], self.log, env=environment)
+        self._started_pids.append(self.guard.pid)
+
+    def remove_traces(self) -> None:
+        """Nothing is left in the machine's shared memory of a clock of its own. For when the host has ended."""
+        if self.clock is not None:
+            for pid in self._started_pids:
+                remove_traces(pid)
 
     def write_config(self, settings: Mapping[str, Any]) -> None:
         """Write the member's file, readable by its account only: it holds passwords."""

@@ -7,11 +7,12 @@ with the switch.
 
 from __future__ import annotations
 
+import itertools
 import random
 import secrets
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hamgr.drill.accounts import Account, own
@@ -30,6 +31,7 @@ class Network:
         # Two networks of one process, or of processes in several PID namespaces, must not share a link's name.
         self._prefix = f"hg{secrets.token_hex(4)}"
         self.hosts: dict[str, Host] = {}
+        self._numbers = itertools.count(1)
         self.switch = Host("switch", "", own(directory / "switch", None), None, netns=True)
         try:
             self._set_up_switch()
@@ -46,6 +48,27 @@ class Network:
     def mend(self, host: Host) -> None:
         """Plug the host in again."""
         host.run(["ip", "link", "set", "eth0", "up"], as_account=False)
+
+    def drop(self, ways: Sequence[tuple[Host, Host]]) -> Callable[[], None]:
+        """Every packet on each way (sender, receiver) is lost, without a word to anybody. Returns what mends it.
+
+        Dropped where it arrives: a rule at the sender would tell the sending program.
+        """
+        table = f"drill{next(self._numbers)}"
+        receivers = {receiver.name: receiver for _, receiver in ways}
+        for receiver in receivers.values():
+            senders = ", ".join(sender.address for sender, to in ways if to is receiver)
+            rules = (
+                f"add table ip {table}; add chain ip {table} in {{ type filter hook input priority -300; }}; "
+                f"add rule ip {table} in ip saddr {{ {senders} }} drop"
+            )
+            receiver.run(["nft", rules], as_account=False)
+
+        def mend() -> None:
+            for receiver in receivers.values():
+                receiver.run(["nft", f"delete table ip {table}"], as_account=False)
+
+        return mend
 
     def close(self) -> None:
         """End all hosts; links and namespaces vanish with them."""

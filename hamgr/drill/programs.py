@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+from hamgr.drill.clocks import library as clock_library
 from hamgr.drill.errors import DrillError
 
 
@@ -24,13 +25,24 @@ def postgres_bin_dir() -> Path:
     return Path(found).resolve().parent
 
 
-def missing_programs() -> list[str]:
-    """Debian package names of what a drill needs and this machine does not have."""
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def missing_programs(*, netns: bool = False, disks: bool = False, clocks: bool = False) -> list[str]:
+    """Debian package names of what a drill of that kind needs and this machine does not have."""
     missing = []
     try:
         postgres_bin_dir()
     except DrillError:
         missing.append("postgresql")
-    if shutil.which("etcd", path="/usr/local/bin:/usr/bin:/bin") is None:
-        missing.append("etcd-server")
+    wanted = {"etcd-server": ["etcd"]}
+    if netns:
+        wanted |= {"iproute2": ["ip"], "nftables": ["nft"]}
+    if disks:
+        wanted |= {"e2fsprogs": ["mkfs.ext4", "e2fsck"], "mount": ["mount"], "util-linux": ["fsfreeze", "findmnt"]}
+    for package, programs in wanted.items():
+        if any(shutil.which(program, path=_SYSTEM_PATH) is None for program in programs):
+            missing.append(package)
+    if clocks and clock_library() is None:
+        missing.append("faketime")
     return missing

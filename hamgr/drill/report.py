@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hamgr.drill.run import Outcome
+from hamgr.drill.verdict import Verdict
 
 _BAR_WIDTH = 44
 
@@ -67,12 +68,12 @@ def print_outcome(console: Console, title: str, outcome: Outcome) -> None:
         f"  write gap {ms(verdict.write_gap_s)} (before the fault {ms(verdict.quiet_gap_s)}), "
         f"acknowledged writes {verdict.acknowledged}, "
         f"lost {verdict.lost + verdict.lost_pinned}, two primaries {ms(verdict.two_primaries_s)}, "
-        f"led by {' then '.join(verdict.leaderships)}",
+        f"on record at risk {_risks(verdict)}, led by {' then '.join(verdict.leaderships)}",
         highlight=False,
     )
     back = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in verdict.rejoin_s.items() if seconds)
     if back:
-        console.print(f"  back in place: {back} (fault undone after {outcome.undone_s:.2f} s)", highlight=False)
+        console.print(f"  back in place after its end: {back} (undone at {outcome.undone_s:.2f} s)", highlight=False)
     console.print(f"  verdict: {verdict_words(outcome)}")
 
 
@@ -82,15 +83,36 @@ def verdict_words(outcome: Outcome) -> str:
     if verdict is None:
         return "[red]NOT FINISHED[/red]"
     wrong = []
-    if verdict.lost or verdict.lost_pinned:
+    if verdict.has_bad_losses:
         wrong.append(f"{verdict.lost + verdict.lost_pinned} ACKNOWLEDGED WRITES LOST")
     if verdict.two_primaries:
-        wrong.append("TWO PRIMARIES")
+        wrong.append(f"TWO PRIMARIES ({verdict.rows_of_old_primaries} rows of the old one)")
     if verdict.timelines_twice:
         wrong.append(f"TIMELINE {verdict.timelines_twice[0]} USED TWICE")
     if outcome.moved_needlessly:
         wrong.append("LEADER CHANGED WITHOUT NEED")
-    return f"[red]{', '.join(wrong)}[/red]" if wrong else "[green]good[/green]"
+    if outcome.stayed:
+        wrong.append("LEADER DID NOT CHANGE")
+    if outcome.stalled:
+        wrong.append("NOT WRITABLE WHILE IT LASTED")
+    if wrong:
+        return f"[red]{', '.join(wrong)}[/red]"
+    return "[green]good[/green]" + (", losses on record" if verdict.lost or verdict.lost_pinned else "")
+
+
+def print_line(console: Console, title: str, outcome: Outcome) -> None:
+    """One round in one line."""
+    verdict = outcome.verdict
+    if verdict is None:
+        console.print(f"{title}: [red]NOT FINISHED[/red] {outcome.error}", highlight=False, soft_wrap=True)
+        return
+    console.print(
+        f"{title}: gap {ms(verdict.write_gap_s)}, lost {verdict.lost + verdict.lost_pinned}, "
+        f"two primaries {ms(verdict.two_primaries_s)}, changes {verdict.leader_changes}, "
+        f"rejoin {max(verdict.rejoin_s.values(), default=0.0):.1f} s: {verdict_words(outcome)}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
@@ -105,6 +127,7 @@ def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
         "quiet",
         "lost",
         "two primaries",
+        "changes",
         "rejoin max",
         "verdict",
     ):
@@ -126,10 +149,17 @@ def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
             ms(max((each.quiet_gap_s for each in verdicts), default=None)),
             str(sum(each.lost + each.lost_pinned for each in verdicts)),
             ms(max((each.two_primaries_s for each in verdicts), default=0.0)),
+            str(max((each.leader_changes for each in verdicts), default=0)),
             f"{max(rejoins, default=0.0):.2f} s",
             verdict_words(worst),
         )
     console.print(table)
+
+
+def _risks(verdict: Verdict) -> str:
+    """Bytes at risk by each record of a change."""
+    said = ("unknown" if risk is None else f"{risk} B" for risk in verdict.at_risk_bytes)
+    return " then ".join(said) or "nothing"
 
 
 def ms(seconds: float | None) -> str:

@@ -7,14 +7,15 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
-from hamgr.drill.accounts import server_account
 from hamgr.drill.cluster import Cluster, Plan
 from hamgr.drill.errors import DrillError
 from hamgr.drill.programs import missing_programs
+
+_CLUSTER = "cluster"
 
 
 @dataclass(slots=True)
@@ -25,29 +26,40 @@ class Session:
     keep_files: bool
     cluster: Cluster | None = None
     built: int = 0
+    evidence: list[Path] = field(default_factory=list)
+    """Folders that stay in any case."""
 
     def need_cluster(self, plan: Plan) -> Cluster:
         """The cluster, formed anew in a fresh directory if there is none. Raises DrillError."""
         if self.cluster is None:
             self.built += 1
-            self.cluster = Cluster(replace(plan, directory=self.directory / f"cluster-{self.built}"))
+            room = self.directory / f"{_CLUSTER}-{self.built}"
+            self.cluster = Cluster(replace(plan, directory=room))
             self.cluster.start()
         return self.cluster
 
     def drop_cluster(self) -> None:
-        """End the cluster, if there is one; its files stay until the session ends."""
+        """End the cluster, if there is one, and remove its files unless they are to stay."""
         if self.cluster is not None:
-            self.cluster.close()
-            self.cluster = None
+            ended, self.cluster = self.cluster, None
+            ended.close()
+            if not self.keep_files:
+                shutil.rmtree(ended.plan.directory, ignore_errors=True)
+
+    def new_evidence(self, name: str) -> Path:
+        """A folder, not made yet, that outlives this session."""
+        self.evidence.append(self.directory / "failed" / name)
+        return self.evidence[-1]
 
 
 @contextmanager
-def open_session(directory: Path | None) -> Iterator[Session]:
-    """A session in `directory`, which then stays, or in a temporary one, which goes unless told otherwise.
+def open_session(directory: Path | None, **needs: bool) -> Iterator[Session]:
+    """A session in `directory`, which then stays, or in a temporary one, which goes but for evidence of failures.
 
+    `needs`: as for `missing_programs`.
     SIGTERM ends it as orderly as Ctrl-C. Raises DrillError when programs are missing.
     """
-    missing = missing_programs()
+    missing = missing_programs(**needs)
     if missing:
         raise DrillError(f"missing: {', '.join(missing)}; on Debian and Ubuntu: apt install {' '.join(missing)}")
     room = _empty_directory(directory)
@@ -59,7 +71,12 @@ def open_session(directory: Path | None) -> Iterator[Session]:
         session.drop_cluster()
         signal.signal(signal.SIGTERM, before)
         if not session.keep_files:
-            shutil.rmtree(room, ignore_errors=True)
+            _remove(room, but_evidence=bool(session.evidence))
+
+
+def _remove(room: Path, *, but_evidence: bool) -> None:
+    for made in room.glob(f"{_CLUSTER}-*") if but_evidence else [room]:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _empty_directory(wanted: Path | None) -> Path:
@@ -82,14 +99,3 @@ def _empty_directory(wanted: Path | None) -> Path:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def plan_for(session: Session, *, on_netns: bool, ttl_s: int, store_members: int) -> Plan:
-    """What to build in a session; as root the servers run as an unprivileged user."""
-    return Plan(
-        directory=session.directory,
-        account=server_account(),
-        on_netns=on_netns,
-        ttl_s=ttl_s,
-        store_members=store_members,
-    )

@@ -127,6 +127,19 @@ class Store:
                 return base64.b64decode(kvs[0].get("value", "")).decode() if kvs else None
         raise DrillError("etcd does not answer")
 
+    def dump(self) -> dict[str, str]:
+        """All keys and values. Raises DrillError: no answer."""
+        everything = base64.b64encode(b"\0").decode()
+        for member in self.members:
+            found = _post(member, "kv/range", {"key": everything, "range_end": everything})
+            if found is not None:
+                return {_text(kv["key"]): _text(kv.get("value", "")) for kv in found.get("kvs", [])}
+        raise DrillError("etcd does not answer")
+
+
+def _text(value: str) -> str:
+    return base64.b64decode(value).decode(errors="replace")
+
 
 def _commits(member: StoreMember) -> bool:
     key = base64.b64encode(f"/drill/{member.name}".encode()).decode()

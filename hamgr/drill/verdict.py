@@ -58,8 +58,8 @@ class Verdict:
     """What one fault did to the client, and whether that is acceptable.
 
     `write_gap_s` is the longest interval between consecutive acknowledged writes of the application from
-    shortly before the fault on; None: writes never came back. `rejoin_s`: member -> seconds from the fault
-    until it was leader or streaming replica for good, 0 if it never ceased to be.
+    shortly before the fault on; None: writes never came back. `rejoin_s`: member -> seconds from the fault's
+    end until it was leader or streaming replica for good, 0 if it never ceased to be.
     """
 
     write_gap_s: float | None
@@ -76,6 +76,10 @@ class Verdict:
     rejoin_s: Mapping[str, float] = field(default_factory=dict)
     quiet_gap_s: float = 0.0
     """Longest interval before the fault: what this machine's own load does to the client."""
+    synchronous: bool = False
+    """Whether every acknowledged commit was promised to outlive its host."""
+    at_risk_bytes: tuple[int | None, ...] = ()
+    """What the product's own records of these changes say was at risk; None: it says that it does not know."""
 
     @property
     def leader_changes(self) -> int:
@@ -87,10 +91,24 @@ class Verdict:
         return max((pair.seconds for pair in self.two_primaries), default=0.0)
 
     @property
+    def rows_of_old_primaries(self) -> int:
+        """Rows that were acknowledged by a host after another one's leadership had begun."""
+        return sum(pair.rows for pair in self.two_primaries)
+
+    @property
+    def losses_are_on_record(self) -> bool:
+        """Whether a record of a change owned up to it that writes may be lost. Zero bytes at risk own up to nothing."""
+        return any(risk is None or risk >= 1 for risk in self.at_risk_bytes)
+
+    @property
+    def has_bad_losses(self) -> bool:
+        """Acknowledged writes are gone that were promised to stay, or of which the product does not know."""
+        return self.lost + self.lost_pinned > 0 and (self.synchronous or not self.losses_are_on_record)
+
+    @property
     def is_safe(self) -> bool:
-        """Nothing that was acknowledged is gone, and no two members were primary."""
-        nothing_lost = self.lost == 0 and self.lost_pinned == 0
-        return nothing_lost and not self.two_primaries and not self.timelines_twice
+        """No two members were primary, and nothing is gone that was promised: asynchronous, what no record names."""
+        return not (self.has_bad_losses or self.two_primaries or self.timelines_twice)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for a file and for a machine to read."""
@@ -98,6 +116,8 @@ class Verdict:
             **asdict(self),
             "leader_changes": self.leader_changes,
             "two_primaries_s": self.two_primaries_s,
+            "rows_of_old_primaries": self.rows_of_old_primaries,
+            "losses_are_on_record": self.losses_are_on_record,
             "is_safe": self.is_safe,
         }
 
@@ -111,9 +131,12 @@ def judge(
     fault_ns: int,
     end_ns: int,
     rejoin_s: Mapping[str, float] | None = None,
+    synchronous: bool = False,
+    at_risk_bytes: Sequence[int | None] = (),
 ) -> Verdict:
     """The verdict on one fault. `stored_*`: numbers of the rows found on the final primary.
 
+    `at_risk_bytes`: of the product's record of each change of leader, None where it says that it does not know.
     Rows of both writers count for two primaries; only the application's count for the gap.
     """
     everything = leaderships_of([*routed, *pinned])
@@ -127,6 +150,8 @@ def judge(
         leaderships=tuple(f"{each.host}/{each.timeline}" for each in everything),
         rejoin_s=dict(rejoin_s or {}),
         quiet_gap_s=quiet_gap_s(routed, fault_ns),
+        synchronous=synchronous,
+        at_risk_bytes=tuple(at_risk_bytes),
     )
 
 

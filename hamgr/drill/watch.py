@@ -43,10 +43,10 @@ class Watch:
         for thread in self._threads:
             thread.join(10)
 
-    def rejoin_s(self, fault_ns: int) -> dict[str, float]:
-        """Member -> seconds from the fault until it was in its place for good; 0: it never left it."""
+    def rejoin_s(self, since_ns: int) -> dict[str, float]:
+        """Member -> seconds from `since_ns` until it was in its place for good; 0: by then it was, or never left."""
         return {
-            name: max(0, seen.in_place_since_ns - fault_ns) / 1e9 if seen.was_out else 0.0
+            name: max(0, seen.in_place_since_ns - since_ns) / 1e9 if seen.was_out else 0.0
             for name, seen in self._seen.items()
         }
 

@@ -14,6 +14,7 @@ from hamgr.drill.errors import DrillError
 from hamgr.drill.hosts import Host
 from hamgr.drill.verdict import Ack, Verdict, judge
 from tests.drill.plainserver import PlainServer
+from tests.drill.test_hosts import wait_until
 
 
 def verdict_of(client: Client, dsn: str, fault_ns: int) -> Verdict:
@@ -67,6 +68,41 @@ def test_application_moves_on_when_its_host_dies_and_the_loss_is_counted(
     assert verdict.two_primaries
     assert verdict.timelines_twice == (1,)
     assert client.routed.acks[-1].host == survivor.host.name
+
+
+def set_standbys(server: PlainServer, names: str) -> None:
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+        connection.execute("SELECT pg_reload_conf()")
+
+
+def test_every_host_is_tried_all_the_time_also_while_a_commit_on_another_waits_for_a_standby(
+    server: PlainServer, other_server: PlainServer, hosts: dict[str, Host], room: Path
+) -> None:
+    for each in (server, other_server):
+        make_table(each.dsn, "")
+    client = Client(hosts["client"], {"a": server.dsn, "b": other_server.dsn}, "", room / "client")
+
+    def acks_of(host: str) -> int:
+        return sum(ack.host == host for ack in client.pinned.read())
+
+    try:
+        wait_until(lambda: min(acks_of("a"), acks_of("b")) > 10)
+        set_standbys(server, "nobody")
+        wait_until(lambda: not has_answered(client, "a", 1.0), 20)
+        before_a, before_b = acks_of("a"), acks_of("b")
+        wait_until(lambda: acks_of("b") > before_b + 50)
+        assert acks_of("a") == before_a
+        set_standbys(server, "")
+        wait_until(lambda: acks_of("a") > before_a + 10)
+    finally:
+        client.stop()
+
+
+def has_answered(client: Client, host: str, for_s: float) -> bool:
+    """Whether the host has acknowledged a row of the pinned writer within the last `for_s`."""
+    since_ns = time.monotonic_ns() - int(for_s * 1e9)
+    return any(ack.host == host and ack.acknowledged_ns > since_ns for ack in client.pinned.read())
 
 
 def test_refused_writes_stay_out_of_the_servers_log(server: PlainServer, hosts: dict[str, Host], room: Path) -> None:

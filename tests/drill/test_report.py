@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 from rich.console import Console
 
-from hamgr.drill.commands import chosen_faults, exit_code, random_faults
+from hamgr.drill.commands import chosen_faults, exit_code, plan_for
 from hamgr.drill.demo import stop_script
 from hamgr.drill.errors import DrillError
 from hamgr.drill.faults import FAULTS
 from hamgr.drill.hosts import loopback_hosts
-from hamgr.drill.report import pipeline_lines, print_outcome, print_summary
+from hamgr.drill.report import pipeline_lines, print_line, print_outcome, print_summary
 from hamgr.drill.run import Outcome
 from hamgr.drill.session import open_session
 from hamgr.drill.verdict import TwoPrimaries, Verdict
@@ -78,12 +80,29 @@ def test_good_outcome_shows_pipeline_gap_and_verdict() -> None:
 
 def test_bad_outcome_says_what_is_wrong() -> None:
     text = printed(Outcome("member-lost", 5, UNSAFE))
-    assert "7 ACKNOWLEDGED WRITES LOST, TWO PRIMARIES" in text
+    assert "7 ACKNOWLEDGED WRITES LOST, TWO PRIMARIES (100 rows of the old one)" in text
     assert "hamgr shows no record" in text
 
 
 def test_outcome_that_was_not_finished_says_why() -> None:
     assert "not settled after" in printed(Outcome("member-lost", 5, None, error="not settled after 9 s"))
+
+
+def test_fault_that_ought_to_move_the_leader_and_did_not_is_named() -> None:
+    assert "LEADER DID NOT CHANGE" in printed(Outcome("both-gone", 5, SAFE, stayed=True))
+    assert "NOT WRITABLE WHILE IT LASTED" in printed(Outcome("both-gone", 5, SAFE, stalled=True))
+
+
+def test_losses_on_record_are_good_and_said() -> None:
+    verdict = replace(SAFE, lost=3, at_risk_bytes=(None,))
+    assert "good, losses on record" in printed(Outcome("host-lost", 5, verdict))
+
+
+def test_one_round_is_one_line() -> None:
+    stream = io.StringIO()
+    print_line(Console(file=stream, width=80), "3/200 switchover", Outcome("switchover", 5, SAFE, RECORD))
+    assert stream.getvalue().count("\n") == 1
+    assert "gap 110 ms, lost 0, two primaries 0 ms, changes 1, rejoin 0.4 s: good" in stream.getvalue()
 
 
 def test_exit_code_is_zero_only_if_all_is_good() -> None:
@@ -97,7 +116,22 @@ def test_exit_code_is_zero_only_if_all_is_good() -> None:
 
 def test_all_faults_are_chosen_that_the_place_allows() -> None:
     on_loopback = {fault.name for fault in chosen_faults((), on_netns=False)}
-    assert {fault.name for fault in chosen_faults((), on_netns=True)} - on_loopback == {"host-lost"}
+    assert {"both-gone", "etcd-gone"} <= on_loopback
+    assert not {"host-lost", "disk-hung", "clock-ahead", "isolated"} & on_loopback
+    assert {fault.name for fault in chosen_faults((), on_netns=True)} == FAULTS.keys()
+
+
+def test_random_choice_without_names_leaves_clocks_alone() -> None:
+    assert not [fault for fault in chosen_faults((), on_netns=True, at_random=True) if fault.needs_clocks]
+
+
+def test_disks_are_built_only_for_a_fault_that_needs_them() -> None:
+    def disks_for(*names: str) -> bool:
+        faults = chosen_faults(names, on_netns=True)
+        return plan_for(faults, on_netns=True, ttl_s=5, synchronous_mode="off").disks
+
+    assert disks_for("host-lost", "disk-hung+replica-lost")
+    assert not disks_for("host-lost")
 
 
 def test_unknown_fault_is_refused_with_the_names_there_are() -> None:
@@ -108,12 +142,6 @@ def test_unknown_fault_is_refused_with_the_names_there_are() -> None:
 def test_fault_that_needs_own_hosts_is_refused_on_loopback() -> None:
     with pytest.raises(click.BadParameter, match="netns"):
         chosen_faults(("host-lost",), on_netns=False)
-
-
-def test_random_choice_is_reproducible_from_its_seed() -> None:
-    faults = list(FAULTS.values())
-    assert random_faults(faults, 20, 7) == random_faults(faults, 20, 7)
-    assert random_faults(faults, 20, 7) != random_faults(faults, 20, 8)
 
 
 def test_stop_script_ends_hosts_but_spares_a_pid_that_is_somebody_elses_by_now(room: Path) -> None:
@@ -142,3 +170,20 @@ def test_directory_that_holds_something_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DrillError, match="not empty"), open_session(tmp_path):
         pass
     assert (tmp_path / "precious").exists()
+
+
+def test_evidence_stays_when_all_else_of_a_session_goes() -> None:
+    with open_session(None) as session:
+        (session.directory / "cluster-1").mkdir()
+        folder = session.new_evidence("001-host-lost")
+        folder.mkdir(parents=True)
+    try:
+        assert [path.name for path in session.directory.iterdir()] == ["failed"]
+    finally:
+        shutil.rmtree(session.directory)
+
+
+def test_session_without_evidence_leaves_nothing() -> None:
+    with open_session(None) as session:
+        (session.directory / "cluster-1").mkdir()
+    assert not session.directory.exists()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,13 @@ from hamgr.drill import member as member_module
 from hamgr.drill.accounts import server_account
 from hamgr.drill.cluster import Cluster, Plan, why_unsettled
 from hamgr.drill.errors import DrillError
-from hamgr.drill.faults import FAULTS
+from hamgr.drill.evidence import keep_evidence
+from hamgr.drill.fault import Victims
+from hamgr.drill.faults import FAULTS, fault_named
+from hamgr.drill.hosts import wait_until_all_ended
 from hamgr.drill.member import Standing
-from hamgr.drill.run import run_drill
+from hamgr.drill.run import Harm, Outcome, outcome_of, run_drill
+from hamgr.drill.verdict import Verdict
 
 STUB = Path(__file__).with_name("stub_agent.py")
 
@@ -44,15 +50,51 @@ def test_killed_server_gives_a_safe_verdict_with_a_gap(cluster: Cluster) -> None
     assert outcome.is_good
 
 
-def test_drill_is_not_finished_when_writes_do_not_come_back_and_the_fault_is_undone(
+def test_fault_that_nobody_makes_up_for_is_undone_and_the_verdict_says_so(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hamgr.drill.run._FLOW_TIMEOUT_S", 0.5)
     cluster.start()
     outcome = run_drill(cluster, FAULTS["member-lost"], say_nothing)
-    assert "no steady writes" in outcome.error
+    assert outcome.error == ""
+    assert (outcome.stalled, outcome.stayed) == (True, True)
     assert not outcome.is_good
     assert cluster.wait_until_settled(30).name == "db1"
+
+
+def test_time_to_rejoin_counts_from_the_end_of_a_fault_that_lasts(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hamgr.drill.run._FLOW_TIMEOUT_S", 0.5)
+    cluster.start()
+    outcome = run_drill(cluster, FAULTS["member-lost"], say_nothing)
+    assert outcome.verdict is not None
+    assert outcome.verdict.write_gap_s is not None
+    assert 0 < outcome.verdict.rejoin_s["db1"] < outcome.verdict.write_gap_s
+
+
+def test_evidence_of_a_bad_run_is_complete(cluster: Cluster, room: Path) -> None:
+    cluster.start()
+    outcome = run_drill(cluster, FAULTS["postgres-killed"], say_nothing)
+    folder = keep_evidence(room / "failed" / "1", cluster, outcome)
+    kept = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert kept >= {
+        "outcome.json",
+        "members.json",
+        "failovers.json",
+        "etcd.json",
+        "logs/db1.log",
+        "logs/etcd1-etcd.log",
+        "logs/client/routed.acks",
+        "logs/client/pinned.acks",
+    }
+    assert json.loads((folder / "outcome.json").read_text())["fault"] == "postgres-killed"
+    assert "/drill/etcd1" in json.loads((folder / "etcd.json").read_text())
+
+
+def test_evidence_of_a_cluster_that_never_was_is_the_outcome(room: Path) -> None:
+    folder = keep_evidence(room / "failed" / "1", None, Outcome("host-lost", 5, None, error="no etcd"))
+    assert [path.name for path in folder.iterdir()] == ["outcome.json"]
 
 
 def test_etcd_leader_killed_changes_nothing_here_and_comes_back(cluster: Cluster) -> None:
@@ -60,6 +102,26 @@ def test_etcd_leader_killed_changes_nothing_here_and_comes_back(cluster: Cluster
     outcome = run_drill(cluster, FAULTS["etcd-leader-killed"], say_nothing)
     assert outcome.is_good
     assert cluster.store.leader() is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may raise priorities")
+def test_spinners_outrank_all_but_etcd_and_the_drill_and_everything_is_as_before_when_undone(cluster: Cluster) -> None:
+    cluster.store.start()
+    equals = [os.getpid(), *(member.process.pid for member in cluster.store.members if member.process is not None)]
+
+    def priorities() -> list[int]:
+        return [os.getpriority(os.PRIO_PROCESS, pid) for pid in equals]
+
+    before = priorities()
+    undo = FAULTS["cpu-starved"].arm(Victims(cluster, cluster.members[0], ()))
+    try:
+        spinners = list(cluster.client_host.processes.values())
+        assert len(spinners) > (os.cpu_count() or 1)
+        assert priorities() == [-20] * len(equals)
+    finally:
+        undo()
+    assert wait_until_all_ended(spinners, 10)
+    assert priorities() == before
 
 
 def test_pids_of_guard_agent_and_postmaster_are_those_of_living_processes(cluster: Cluster) -> None:
@@ -105,3 +167,45 @@ def test_anything_else_is_not_settled_and_says_why(standing: Standing | None, re
 
 def test_leader_by_rest_that_is_a_standby_by_sql_is_not_settled() -> None:
     assert why_unsettled("a", {"a": STREAMING, "b": STREAMING}) == "a leads by REST but by SQL it is a standby"
+
+
+def test_synchronous_cluster_is_settled_only_with_a_standby_to_wait_for() -> None:
+    alone = {"a": PRIMARY, "b": STREAMING}
+    assert why_unsettled("a", alone, synchronous=True) == "no commit on a waits for a standby"
+    waiting = {"a": replace(PRIMARY, synchronous_standbys=1), "b": STREAMING}
+    assert why_unsettled("a", waiting, synchronous=True) == ""
+
+
+def verdict_of(leaderships: tuple[str, ...]) -> Verdict:
+    return Verdict(0.1, 0, 0, 1000, (), (), leaderships)
+
+
+CAME_BACK = Harm(0, 1, lasted=True, writes_came_back=True)
+STALLED = Harm(0, 1, lasted=True, writes_came_back=False)
+ONE, TWO, THREE = ("a/1",), ("a/1", "b/2"), ("a/1", "b/2", "c/3")
+
+
+@pytest.mark.parametrize(
+    ("fault", "leaderships", "harm", "is_good"),
+    [
+        ("agent-killed", ONE, CAME_BACK, True),
+        ("agent-killed", TWO, CAME_BACK, False),
+        ("postgres-killed", ONE, CAME_BACK, True),
+        ("postgres-killed", TWO, CAME_BACK, True),
+        ("postgres-killed", THREE, CAME_BACK, False),
+        ("host-lost", ONE, CAME_BACK, False),
+        ("host-lost", TWO, CAME_BACK, True),
+        ("host-lost", TWO, STALLED, False),
+        ("host-lost", THREE, CAME_BACK, False),
+        ("again:host-lost", THREE, CAME_BACK, True),
+        ("again:host-lost", TWO, STALLED, True),
+        ("again:postgres-killed", TWO, STALLED, False),
+        ("host-lost+etcd-gone", TWO, STALLED, True),
+        ("host-lost+etcd-gone", ONE, STALLED, True),
+    ],
+)
+def test_what_a_fault_may_do_to_the_leader(
+    fault: str, leaderships: tuple[str, ...], harm: Harm, is_good: bool, room: Path
+) -> None:
+    outcome = outcome_of(fault_named(fault), Plan(room, None), harm, verdict_of(leaderships), [])
+    assert outcome.is_good is is_good

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hamgr.drill.verdict import Ack, Verdict, judge, leaderships_of, two_primaries, write_gap_s
 
 MS = 1_000_000
@@ -16,7 +18,14 @@ def steady(host: str, begin_ms: int, end_ms: int, timeline: int = 1, first: int 
     return [ack(first + position, host, at, at + 1, timeline) for position, at in enumerate(range(begin_ms, end_ms, 4))]
 
 
-def judged(routed: list[Ack], pinned: list[Ack] | None = None, *, missing: set[int] | None = None) -> Verdict:
+def judged(
+    routed: list[Ack],
+    pinned: list[Ack] | None = None,
+    *,
+    missing: set[int] | None = None,
+    synchronous: bool = False,
+    at_risk_bytes: tuple[int | None, ...] = (),
+) -> Verdict:
     return judge(
         routed,
         pinned or [],
@@ -24,6 +33,8 @@ def judged(routed: list[Ack], pinned: list[Ack] | None = None, *, missing: set[i
         stored_pinned={each.number for each in pinned or []},
         fault_ns=100 * MS,
         end_ns=400 * MS,
+        synchronous=synchronous,
+        at_risk_bytes=at_risk_bytes,
     )
 
 
@@ -91,6 +102,7 @@ def test_old_leader_seen_by_a_pinned_writer_is_a_second_primary() -> None:
     verdict = judged(routed, pinned)
     assert [(pair.older, pair.newer) for pair in verdict.two_primaries] == [("a/1", "b/2")]
     assert verdict.two_primaries_s == (280 - 151) / 1000
+    assert verdict.rows_of_old_primaries == 7
     assert not verdict.is_safe
 
 
@@ -116,3 +128,25 @@ def test_verdict_as_json_names_its_conclusions() -> None:
     assert plain["is_safe"] is True
     assert plain["leader_changes"] == 0
     assert plain["two_primaries_s"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("risks", "is_safe"), [((), False), ((0,), False), ((1,), True), ((None,), True), ((0, 80), True)]
+)
+def test_loss_in_asynchronous_mode_is_safe_only_if_a_record_owns_up_to_it(
+    risks: tuple[int | None, ...], is_safe: bool
+) -> None:
+    assert judged(steady("a", 0, 400), missing={3}, at_risk_bytes=risks).is_safe is is_safe
+
+
+@pytest.mark.parametrize("risks", [(), (80,), (None,)])
+def test_loss_in_synchronous_mode_is_never_safe(risks: tuple[int | None, ...]) -> None:
+    verdict = judged(steady("a", 0, 400), missing={3}, at_risk_bytes=risks, synchronous=True)
+    assert verdict.has_bad_losses
+    assert not verdict.is_safe
+
+
+def test_loss_on_record_excuses_no_second_primary() -> None:
+    routed = steady("a", 0, 100) + steady("b", 150, 400, timeline=2, first=1000)
+    pinned = [ack(number, "a", 20 * number, 20 * number + 2) for number in range(15)]
+    assert not judged(routed, pinned, missing={3}, at_risk_bytes=(None,)).is_safe
