@@ -13,7 +13,7 @@ from hamgr.core.state import State
 from hamgr.core.units import Instant, WallTime, after
 
 FIRST_RETRY_S = 0.1
-LONGEST_RETRY_S = 10.0
+LONGEST_RETRY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)

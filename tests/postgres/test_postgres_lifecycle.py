@@ -78,6 +78,23 @@ async def test_garbage_in_postmaster_pid_is_no_server(lab: Lab) -> None:
         assert (await server.probe()).phase is Phase.STOPPED
 
 
+async def test_single_user_server_is_no_server(lab: Lab) -> None:
+    """What pg_rewind runs to recover a crashed one: taken for a primary it would be killed in the middle."""
+    server = await lab.primary()
+    await server.stop(5.0)
+    argv = [str(server.bin_dir / "postgres"), "--single", "-D", str(server.config.data_dir), "postgres"]
+    single = await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert single.stdout is not None
+        await asyncio.wait_for(single.stdout.readuntil(b"backend>"), 20.0)
+        assert int((server.config.data_dir / "postmaster.pid").read_text().split()[0]) == -single.pid
+        assert await server.adopt() is None
+        assert (await server.probe()).phase is Phase.STOPPED
+    finally:
+        single.terminate()
+        await single.wait()
+
+
 async def test_pid_that_now_belongs_to_another_process_is_no_server(lab: Lab) -> None:
     server = await lab.primary()
     await server.stop(5.0)

@@ -36,9 +36,9 @@ def foreign_data(scene: Scene) -> Verdict | None:
 
 def clone(scene: Scene) -> Verdict | None:
     """No data yet (or what there is cannot be mended): copy it from the leader."""
-    empty = scene.server.data_dir in (DataDir.EMPTY, DataDir.UNFINISHED)
+    has_none = scene.server.data_dir in (DataDir.EMPTY, DataDir.UNFINISHED)
     may_not_rewind = scene.state.diverged and not scene.policy.use_pg_rewind
-    if not empty and not scene.state.must_clone and not may_not_rewind:
+    if not has_none and not scene.state.must_clone and not may_not_rewind:
         return None
     source = _clone_source(scene)
     if source is None and scene.server.is_alive:
@@ -48,7 +48,9 @@ def clone(scene: Scene) -> Verdict | None:
         return Verdict(because(Code.WAIT_LEADER, why="there is no primary to copy the data from"))
     if scene.server.is_alive:
         return _when_ready(scene, because(Code.DIVERGED, leader=source.name), StopServer(_stop_budget(scene)))
-    return _when_ready(scene, because(Code.CLONING, source=source.name), Clone(source, keep_aside=not empty))
+    # Unfinished may be a rewind that was cut short: what it left is a cluster, and no more to be started.
+    keep_aside = scene.server.data_dir is not DataDir.EMPTY
+    return _when_ready(scene, because(Code.CLONING, source=source.name), Clone(source, keep_aside))
 
 
 def start(scene: Scene) -> Verdict | None:
