@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from hamgr.agent.clock import now
 from hamgr.agent.journal import Journal
 from hamgr.core.actions import Action, Exit, Fence, Lane
 from hamgr.core.decide import Decision, decide
-from hamgr.core.facts import ActionEnded, ActionStarted, ClusterSeen, Fact, PolicyRead, Renewed
+from hamgr.core.facts import ActionEnded, ActionStarted, ClusterRecalled, ClusterSeen, Fact, PolicyRead, Renewed
 from hamgr.core.observe import observe
 from hamgr.core.result import Outcome, Result
 from hamgr.core.sentences import sentence
@@ -98,11 +99,9 @@ class Loop:
         until = after(at, self.state.policy.loop_wait_s)
         if wake_at is not None:
             until = Instant(min(until, wake_at))
-        try:
-            fact = await asyncio.wait_for(self._facts.get(), max(0.0, until - at))
-        except TimeoutError:
-            return
-        self._fold(fact)
+        with contextlib.suppress(TimeoutError):
+            self._fold(await asyncio.wait_for(self._facts.get(), max(0.0, until - at)))
+        # Also when the wait timed out: what has been posted, such as a promise just given, binds the next decision.
         while not self._facts.empty():
             self._fold(self._facts.get_nowait())
 
@@ -111,7 +110,7 @@ class Loop:
             return
         before = self.state
         self.state = observe(before, fact)
-        if isinstance(fact, ClusterSeen | Renewed):
+        if isinstance(fact, ClusterSeen | Renewed | ClusterRecalled):
             policy = self._read_policy(self.state)
             if policy is not None:
                 self.state = observe(self.state, policy)

@@ -15,7 +15,15 @@ from hamgr.agent.journal import Journal
 from hamgr.agent.loop import Loop, Pulse
 from hamgr.core.actions import AFTER_PROMOTION, Action, Checkpoint, Exit, Fence, StartStandby, Upstream
 from hamgr.core.decide import Decision
-from hamgr.core.facts import ActionEnded, ActionProgressed, ActionStarted, ClusterSeen, Fact, PolicyRead
+from hamgr.core.facts import (
+    ActionEnded,
+    ActionProgressed,
+    ActionStarted,
+    ClusterRecalled,
+    ClusterSeen,
+    Fact,
+    PolicyRead,
+)
 from hamgr.core.policy import Policy
 from hamgr.core.reasons import Code, Reason
 from hamgr.core.result import Outcome, Result
@@ -184,3 +192,26 @@ async def test_the_snapshot_counts_changes_of_the_state_only(bench: Bench) -> No
     assert [pulse.changed for pulse in bench.pulses] == [0, 1]
     assert bench.pulses[0].at <= bench.pulses[1].at <= now()
     assert bench.pulses[0].reason
+
+
+async def test_what_was_posted_binds_the_next_decision_even_when_the_time_to_decide_has_come(bench: Bench) -> None:
+    """Else a promise that was just given would be overtaken by a campaign."""
+    told: list[str] = []
+
+    def decide(state: State) -> tuple[Action, ...]:
+        told.append(state.progress)
+        if len(told) > 1:
+            return (Exit(0),)
+        bench.loop.post(ActionProgressed("promised"))
+        return ()
+
+    bench.decide, bench.wake_in_s = decide, 0.0
+    await bench.run()
+    assert told == ["", "promised"]
+
+
+async def test_a_remembered_cluster_brings_its_policy_along(bench: Bench) -> None:
+    bench.policy_read = PolicyRead(Policy(ttl_s=11.0), 10)
+    bench.decide = lambda state: (Exit(0),) if state.policy.ttl_s == 11.0 else ()
+    bench.loop.post(ClusterRecalled(view(revision=0)))
+    await bench.run()
