@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,6 +75,7 @@ class GuardLink:
         self.page.agent_farewell = 0
         self.watched = watched_page(runtime_dir, page)
         """What a sentry in the server has to know of the page."""
+        self._moving = threading.Lock()
 
     async def spawn(self, argv: Sequence[str]) -> ServerIdentity:
         """The guard has started that program. Raises ServerBroken with the guard's words if it could not."""
@@ -133,6 +135,21 @@ class GuardLink:
     def bid_farewell(self, exit_status: int) -> None:
         """A guard that adopted this process, and cannot wait for it, knows how it ends: with that status, right now."""
         self.page.agent_farewell = exit_status + 1
+
+    def extend(self, deadline: Instant, term: Term) -> bool:
+        """An armed deadline of that term is not before this one; False if none is armed for it. From any thread.
+
+        Renewals and peer leases both move it on, each in a thread of its own, and neither moves it back.
+        """
+        with self._moving:
+            if not self.page.armed or self.page.term != term:
+                return False
+            self.page.deadline_ns = max(self.page.deadline_ns, nanoseconds(deadline))
+            return True
+
+    def note_promise(self, until: Instant) -> None:
+        """Whatever becomes of this agent, its successor knows that it must not campaign before."""
+        self.page.promised_until_ns = max(self.page.promised_until_ns, nanoseconds(until))
 
     def beat(self) -> None:
         """Tell the guard that the decision loop runs."""

@@ -14,7 +14,7 @@ from hamgr.agent.guardlink import GuardLink, nanoseconds
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import Fact, LeaseGone, Renewed, StoreFailed
 from hamgr.core.policy import Policy
-from hamgr.core.units import Instant, Term, after
+from hamgr.core.units import Instant, after
 from hamgr.dcs.errors import LeaseExpired, StoreError
 from hamgr.dcs.lease import Renewal
 
@@ -41,12 +41,16 @@ class Renewer(threading.Thread):
         self._post = post
         self._wake = threading.Event()
         self._lease_id = 0
+        self._gone = 0
         self._policy = Policy()
         self._permit_until = Instant(0.0)
         self._ended = False
 
     def permit(self, lease_id: int, until: Instant, policy: Policy) -> None:
         """Renew that lease (0: none) until then at the latest. Called by the decision loop after each decision."""
+        if lease_id == self._gone:
+            # Told already, and perhaps not learned yet: asking again would be answered the same, over and over.
+            lease_id = 0
         is_new = lease_id != self._lease_id
         self._permit_until = until
         self._policy = policy
@@ -78,8 +82,8 @@ class Renewer(threading.Thread):
         try:
             renewal = self._call.renew(lease_id, policy.retry_timeout_s)
         except LeaseExpired:
+            self._gone, self._lease_id = lease_id, 0
             self._post(LeaseGone(lease_id, now()))
-            self._lease_id = 0
             return IDLE_S
         except StoreError as error:
             self._post(StoreFailed(now(), str(error)))
@@ -100,5 +104,6 @@ class Renewer(threading.Thread):
             return
         leader = view.leader
         leads = leader is not None and leader.name == self._me and leader.lease_id == lease_id
-        if leads and Term(page.term) == view.term:
-            page.deadline_ns = max(page.deadline_ns, nanoseconds(deadline))
+        if leads and self._link.extend(deadline, view.term):
+            # Another one than it was armed with, where the key had expired and was taken again.
+            page.lease_id = lease_id

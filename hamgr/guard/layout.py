@@ -78,6 +78,7 @@ class SharedPage:
     lease_id = Word(13)  # agent
     agent_heartbeat_ns = Word(14)  # agent
     agent_farewell = Word(15)  # agent: 1 + its exit status, stored right before it ends; 0 while it runs
+    promised_until_ns = Word(16)  # agent: until then this member has promised a leader not to campaign
 
     guard_pid = Word(32)  # guard
     guard_start_ticks = Word(33)  # guard

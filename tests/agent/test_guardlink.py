@@ -207,3 +207,26 @@ def test_a_farewell_is_on_the_page_until_another_agent_comes(link: GuardLink, tm
     link.bid_farewell(0)
     assert link.page.agent_farewell == 1
     assert GuardLink(str(tmp_path), link.page).page.agent_farewell == 0
+
+
+def test_an_armed_deadline_moves_on_in_its_own_term_and_never_back(tmp_path: Path) -> None:
+    link = GuardLink(str(tmp_path), SharedPage.open(str(tmp_path)))
+    at = now()
+    assert not link.extend(after(at, 9.0), TERM), "nothing is armed"
+    link.page.term = TERM
+    link.page.arm(nanoseconds(after(at, 2.0)), 1, 1)
+    assert not link.extend(after(at, 9.0), Term(TERM + 1))
+    assert link.page.deadline_ns == nanoseconds(after(at, 2.0))
+    assert link.extend(after(at, 5.0), TERM)
+    assert link.extend(after(at, 3.0), TERM)
+    assert link.page.deadline_ns == nanoseconds(after(at, 5.0))
+    link.disarm()
+    assert not link.extend(after(at, 9.0), TERM)
+
+
+def test_a_promise_is_on_the_page_and_a_shorter_one_does_not_cut_it(tmp_path: Path) -> None:
+    link = GuardLink(str(tmp_path), SharedPage.open(str(tmp_path)))
+    at = now()
+    link.note_promise(after(at, 5.0))
+    link.note_promise(after(at, 2.0))
+    assert SharedPage.open(str(tmp_path)).promised_until_ns == nanoseconds(after(at, 5.0))
