@@ -12,7 +12,8 @@ from hamgr.agent.loop import Pulse
 from hamgr.agent.world import World
 from hamgr.api.port import Answer, OrderKind, Snapshot, Unavailable
 from hamgr.core.cluster import ClusterView, Request
-from hamgr.core.facts import Ordered, Routed
+from hamgr.core.facts import Ordered, Promised, Routed
+from hamgr.core.peers import Claim, Promise, answer
 from hamgr.core.precheck import why_not
 from hamgr.core.result import Result
 from hamgr.core.units import Instant, Term
@@ -60,6 +61,14 @@ class Port:
 
     def routed(self, at: Instant, term: Term) -> None:
         self._world.post(Routed(at, term))
+
+    def promise(self, claim: Claim) -> Promise:
+        at = now()
+        promise = answer(self._world.state(), at, claim)
+        if promise.until is not None and promise.until > at:
+            self._world.link.note_promise(promise.until)
+            self._world.post(Promised(claim.name, promise.until))
+        return promise
 
     async def switchover(self, request: Request) -> Answer:
         view = self._world.state().cluster

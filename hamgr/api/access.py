@@ -39,6 +39,21 @@ async def denial_of(config: ApiConfig, caller: Caller, members: Iterable[Member]
     """Why this caller may not change anything, or None if it may."""
     if not await _is_allowed_address(config, caller.address, members):
         return Denial(403, "Access is denied")
+    return _why_unproven(config, caller)
+
+
+def denial_of_member(config: ApiConfig, caller: Caller) -> Denial | None:
+    """As `denial_of`, for what members ask of each other.
+
+    Where members are let through by their addresses, those are not looked at, as in Patroni: the cluster may not
+    be known and names may not resolve while etcd is gone.
+    """
+    if not config.allowlist_include_members and not _is_listed(config, _plain(caller.address)):
+        return Denial(403, "Access is denied")
+    return _why_unproven(config, caller)
+
+
+def _why_unproven(config: ApiConfig, caller: Caller) -> Denial | None:
     if config.is_https and config.verify_client != "none" and not caller.has_certificate:
         return Denial(403, "client certificate required")
     return _why_not_authenticated(config, caller.authorization)
@@ -64,9 +79,16 @@ async def _is_allowed_address(config: ApiConfig, address: str, members: Iterable
     caller = _plain(address)
     if caller is None:
         return False
-    if any(ip_address(caller) in network for network in config.allowlist):
+    if config.allowlist and _is_listed(config, caller):
         return True
     return config.allowlist_include_members and caller in await _addresses_of(members)
+
+
+def _is_listed(config: ApiConfig, caller: str | None) -> bool:
+    """The allow-list holds that address, or there is none."""
+    if not config.allowlist:
+        return True
+    return caller is not None and any(ip_address(caller) in network for network in config.allowlist)
 
 
 def _plain(address: str) -> str | None:

@@ -10,12 +10,15 @@ from difflib import get_close_matches
 from typing import Any
 
 from hamgr.core.cluster import Request
+from hamgr.core.peers import Claim
 from hamgr.core.portrait import server_role
 from hamgr.core.server import ServerView
-from hamgr.core.units import WallTime
+from hamgr.core.units import Term, WallTime
 
 TRUE_WORDS = frozenset({"true", "on", "yes", "1"})
 FALSE_WORDS = frozenset({"false", "off", "no", "0"})
+LONGEST_TTL_S = 86400.0
+"""Nobody is bound for longer by a promise, whatever is asked for."""
 TIME_UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -71,6 +74,19 @@ def failover_of(fields: Mapping[str, Any], wall_now: WallTime) -> Request:
     if read.get("scheduled_at"):
         raise Refusal(400, "Failover can't be scheduled")
     return _request(read, wall_now)
+
+
+def claim_of(fields: Mapping[str, Any]) -> Claim:
+    """What a leader that cannot renew its lease asks of this member: Patroni's body, with term and ttl. Raises Refusal.
+
+    A ttl of 0 asks whether it would promise, and binds it to nothing. The other fields are not read.
+    """
+    known = {"name": _name, "term": _term, "ttl": _ttl_s, "conn_url": _text, "api_url": _text, "slots": _object}
+    read = _fields(fields, known)
+    missing = [name for name in ("name", "term", "ttl") if read.get(name) in (None, "")]
+    if missing:
+        raise Refusal(400, f"{missing[0]!r} is missing: a leader says its name, its term and its ttl in seconds")
+    return Claim(read["name"], read["term"], read["ttl"])
 
 
 def _request(read: Mapping[str, Any], wall_now: WallTime) -> Request:
@@ -147,6 +163,24 @@ def _name(name: str, value: Any) -> str:
     if "/" in text or not text.isprintable():
         raise Refusal(400, f"{name!r} is no member's name: {text!r}")
     return text
+
+
+def _term(name: str, value: Any) -> Term:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**63:
+        raise Refusal(400, f"{name!r} must be a positive number")
+    return Term(value)
+
+
+def _ttl_s(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_TTL_S:
+        raise Refusal(400, f"{name!r} must be a number of seconds up to {LONGEST_TTL_S:g}")
+    return float(value)
+
+
+def _object(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise Refusal(400, f"{name!r} must be a JSON object")
+    return value
 
 
 def _flag(name: str, value: Any) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from hamgr.core.cluster import Request
+from hamgr.core.peers import Claim, Promise
 from hamgr.core.state import State
 from hamgr.core.units import Instant, Term
 
@@ -32,6 +33,7 @@ class Answer:
     code: int
     text: str = ""
     body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Unavailable(Exception):
@@ -60,6 +62,13 @@ class AgentPort(Protocol):
 
     def routed(self, at: Instant, term: Term) -> None:
         """The first health check of this term was answered 200 as primary."""
+        ...
+
+    def promise(self, claim: Claim) -> Promise:
+        """A leader's claim judged by the present state. Given, it binds this member and its successors already.
+
+        No I/O, no waiting: nothing may come between the judgement and its being known.
+        """
         ...
 
     async def switchover(self, request: Request) -> Answer:

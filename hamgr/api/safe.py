@@ -45,6 +45,7 @@ class Desk:
             "/patroni": self._patroni,
             "/cluster": self._cluster,
             "/history": self._history,
+            "/failsafe": self._failsafe,
             "/metrics": self._metrics,
         }
         self.reading: Mapping[str, Callable[[str], Awaitable[Reply]]] = {
@@ -111,6 +112,14 @@ class Desk:
         lines = cluster.history if cluster else ()
         rows = [[line.timeline, int(Lsn(line.lsn)), line.reason, line.timestamp, line.new_leader] for line in lines]
         return json_reply(200, rows)
+
+    def _failsafe(self, query: str) -> Reply:
+        state = self._port.snapshot().state
+        if not state.policy.failsafe_mode:
+            return text_reply(502, "failsafe_mode is off")
+        if state.cluster is None:
+            return text_reply(503, "etcd has not been read yet")
+        return json_reply(200, dict(state.cluster.roster))
 
     def _metrics(self, query: str) -> Reply:
         return Reply(200, exposition(self._port, WallTime(time.time())), METRICS_TYPE)

@@ -11,13 +11,13 @@ from typing import Any
 
 from aiohttp import web
 
-from hamgr.api.access import Caller, denial_of, tls_context
+from hamgr.api.access import Caller, Denial, denial_of, denial_of_member, tls_context
 from hamgr.api.config import ApiBroken, ApiConfig
 from hamgr.api.orders import Refusal
 from hamgr.api.port import AgentPort, Answer, Unavailable
 from hamgr.api.reply import Reply, json_reply, text_reply
 from hamgr.api.safe import Desk
-from hamgr.api.unsafe import HANDLERS, Handler
+from hamgr.api.unsafe import ASKED_BY_MEMBERS, HANDLERS, Handler
 from hamgr.core.health import CHECK_OF_PATH
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -51,7 +51,7 @@ class Api:
             return self._desk.answer_at_once(path, query) or await self._read(path, query)
         handlers = HANDLERS.get(path, {})
         if method in handlers:
-            return await self._order(request, handlers[method])
+            return await self._order(request, path, handlers[method])
         allowed = [*(SAFE_METHODS if path in self._safe_paths else ()), *handlers]
         if not allowed:
             return json_reply(404, {"error": f"unknown path {path[:200]}"})
@@ -66,9 +66,8 @@ class Api:
         except Unavailable as problem:
             return text_reply(503, str(problem))
 
-    async def _order(self, request: web.BaseRequest, handler: Handler) -> Reply:
-        cluster = self._port.snapshot().state.cluster
-        denial = await denial_of(self._config, _caller(request), cluster.members if cluster else ())
+    async def _order(self, request: web.BaseRequest, path: str, handler: Handler) -> Reply:
+        denial = await self._denial(_caller(request), path)
         if denial is not None:
             realm = {"WWW-Authenticate": 'Basic realm="hamgr"'} if denial.code == 401 else None
             return text_reply(denial.code, denial.text, realm)
@@ -83,6 +82,12 @@ class Api:
         except TimeoutError:
             limit_s = self._config.order_timeout_s
             return text_reply(503, f"not ended within {limit_s} s; whether it took effect is unknown")
+
+    async def _denial(self, caller: Caller, path: str) -> Denial | None:
+        if path in ASKED_BY_MEMBERS:
+            return denial_of_member(self._config, caller)
+        cluster = self._port.snapshot().state.cluster
+        return await denial_of(self._config, caller, cluster.members if cluster else ())
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         try:
@@ -111,7 +116,7 @@ def _caller(request: web.BaseRequest) -> Caller:
 def _shown(answer: Answer) -> Reply:
     if answer.body is not None:
         return json_reply(answer.code, answer.body)
-    return text_reply(answer.code, answer.text)
+    return text_reply(answer.code, answer.text, answer.headers)
 
 
 class RunningApi:

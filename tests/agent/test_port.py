@@ -14,7 +14,8 @@ from hamgr.agent.clock import now
 from hamgr.agent.port import Port, merge_patch
 from hamgr.api.port import Answer, Unavailable
 from hamgr.core.cluster import ClusterView, Config, Offer, Request
-from hamgr.core.facts import Ordered, Routed
+from hamgr.core.facts import Ordered, Promised, Routed
+from hamgr.core.peers import Claim
 from hamgr.core.result import Result
 from hamgr.core.server import Phase, ServerView
 from hamgr.core.state import Lease, Order
@@ -321,3 +322,35 @@ async def test_what_the_rest_server_tells_is_passed_on(bench: Bench, port: Port)
     assert [type(fact) for fact in bench.facts] == [Routed]
     assert (await port.reload()).code == 202
     assert bench.log == ["reload"]
+
+
+# -- peer leases -----------------------------------------------------------------------------------------------
+
+
+def follow(bench: Bench) -> None:
+    """This member streams from `b`, which leads."""
+    lease = replace(bench.state.lease, term=Term(0))
+    bench.state = replace(bench.state, cluster=view("b", lease_id=8), lease=lease, server=replica())
+
+
+def test_a_promise_is_on_the_page_before_it_is_known_and_known_before_it_is_answered(bench: Bench, port: Port) -> None:
+    follow(bench)
+    bench.world.post = lambda fact: bench.log.append(type(fact).__name__) or bench.facts.append(fact)
+    given = port.promise(Claim("b", TERM, 5.0))
+    assert given.until is not None
+    assert given.until >= now() + 4.0
+    assert bench.log == ["note promise", "Promised"]
+    assert bench.facts == [Promised("b", given.until)]
+    assert bench.link.promised_until == given.until
+
+
+def test_a_claim_that_is_refused_leaves_no_mark(bench: Bench, port: Port) -> None:
+    given = port.promise(Claim("b", TERM, 5.0))
+    assert (given.until, given.why) == (None, "Running as a leader")
+    assert (bench.log, bench.facts) == ([], [])
+
+
+def test_saying_that_it_would_promise_binds_nobody(bench: Bench, port: Port) -> None:
+    follow(bench)
+    assert port.promise(Claim("b", TERM, 0.0)).until is not None
+    assert (bench.log, bench.facts) == ([], [])

@@ -86,6 +86,8 @@ class FakeLink:
     log: list[str]
     armed_with: list[tuple[Any, ...]] = field(default_factory=list)
     on_arm: Callable[[], None] = lambda: None
+    extended_to: list[tuple[Instant, Term]] = field(default_factory=list)
+    promised_until: Instant | None = None
 
     async def arm(self, *given: Any) -> None:
         self.log.append("arm")
@@ -94,6 +96,14 @@ class FakeLink:
 
     def disarm(self) -> None:
         self.log.append("disarm")
+
+    def extend(self, deadline: Instant, term: Term) -> bool:
+        self.extended_to.append((deadline, term))
+        return True
+
+    def note_promise(self, until: Instant) -> None:
+        self.log.append("note promise")
+        self.promised_until = until
 
     def name_server(self, identity: ServerIdentity) -> None:
         self.log.append(f"name {identity.pid}")
@@ -112,6 +122,8 @@ class Bench:
     def __post_init__(self) -> None:
         self.server = Calls(self.log)
         self.link = FakeLink(self.log)
+        self.peers = Calls(self.log, ask={})
+        self.memory = Calls(self.log)
         self.store: Any = EtcdStore(FakeClient(self.etcd), ScopeKeys.of("main"))
         self.world = self._world()
 
@@ -119,7 +131,13 @@ class Bench:
         async def probe() -> None:
             self.log.append("probe")
 
-        parts: dict[str, Any] = {"store": self.store, "server": self.server, "link": self.link}
+        parts: dict[str, Any] = {
+            "store": self.store,
+            "server": self.server,
+            "link": self.link,
+            "peers": self.peers,
+            "memory": self.memory,
+        }
         return World(
             **parts,
             state=lambda: self.state,

@@ -10,6 +10,7 @@ from hamgr.api.config import ApiConfig
 from hamgr.api.port import Answer, OrderKind, Snapshot
 from hamgr.api.server import RunningApi
 from hamgr.core.cluster import ClusterView, LeaderKey, Member, Request, Status
+from hamgr.core.peers import Claim, Promise
 from hamgr.core.server import DataDir, Phase, ServerView
 from hamgr.core.state import Lease, Myself, State
 from hamgr.core.units import Instant, Lsn, Term, Timeline
@@ -102,6 +103,7 @@ class FakeAgent:
     version: str = "0.1.0"
     answer: Answer = field(default_factory=lambda: Answer(200, "done"))
     failure: Exception | None = None
+    promised: Promise = field(default_factory=lambda: Promise(Instant(NOW + 5.0)))
     config: Mapping[str, Any] | None = field(default_factory=lambda: {"ttl": 5})
     records: list[Mapping[str, Any]] = field(default_factory=list)
     calls: list[tuple[str, Any]] = field(default_factory=list)
@@ -126,6 +128,10 @@ class FakeAgent:
         if self.failure is not None:
             raise self.failure
         return self.answer
+
+    def promise(self, claim: Claim) -> Promise:
+        self.calls.append(("promise", claim))
+        return self.promised
 
     async def switchover(self, request: Request) -> Answer:
         return self._note("switchover", request)

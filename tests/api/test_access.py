@@ -27,6 +27,7 @@ UNSAFE = [
     ("POST", "/reload"),
     ("PATCH", "/config"),
     ("PUT", "/config"),
+    ("POST", "/failsafe"),
 ]
 
 

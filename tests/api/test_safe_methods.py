@@ -175,7 +175,7 @@ async def test_liveness_fails_when_the_loop_stands_still(
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "DELETE"])
-@pytest.mark.parametrize("path", ["/primari", "/primary/x", "/failsafe", "/patroni.html", "/PRIMARY"])
+@pytest.mark.parametrize("path", ["/primari", "/primary/x", "/failsafes", "/patroni.html", "/PRIMARY"])
 async def test_unknown_path_is_404(client: aiohttp.ClientSession, method: str, path: str) -> None:
     async with client.request(method, f"{path}?lag=1") as answer:
         assert answer.status == 404
