@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,29 @@ from hamgr.agent.guard_replacement import guard_command, keep_guard
 from hamgr.agent.guardlink import GuardLink
 from hamgr.agent.journal import LOGGER, Journal
 from hamgr.agent.loop import Loop, Pulse
+from hamgr.agent.memory import Memory
+from hamgr.agent.peers import Peers
 from hamgr.agent.port import Port
 from hamgr.agent.renewal import Renewer
 from hamgr.agent.sensors import ServerSensor, first_of, watch_guard, watch_store
 from hamgr.agent.vitals import VitalSensor
 from hamgr.agent.world import World
 from hamgr.api import server as rest
+from hamgr.api.config import ApiBroken
 from hamgr.api.server import RunningApi
 from hamgr.core.actions import Action
-from hamgr.core.facts import Fact, LeaseAdopted, PolicyRead, ReplaceOrdered, SettingsReread, StopOrdered
+from hamgr.core.cluster import ClusterView
+from hamgr.core.facts import (
+    ClusterRecalled,
+    Fact,
+    LeaseAdopted,
+    MemoryLost,
+    PolicyRead,
+    Promised,
+    ReplaceOrdered,
+    SettingsReread,
+    StopOrdered,
+)
 from hamgr.core.pipeline import Record
 from hamgr.core.result import Outcome
 from hamgr.core.state import State
@@ -44,6 +59,8 @@ from hamgr.version import VERSION
 BEAT_S = 0.2
 PERMIT_TICKS = 2.5
 """A permit lasts for this many ticks: one may come late without the lease being left to run out."""
+RECALL_AFTER_S = 0.5
+"""etcd that has not answered by then is taken to be gone, until it does."""
 
 
 class Agent:
@@ -64,6 +81,10 @@ class Agent:
         self._client = EtcdClient(etcd)
         self._store = EtcdStore(self._client, keys)
         self._renewer = Renewer(me.name, RenewalConnection(etcd, keys), self._link, self._post_from_thread)
+        self._peers = Peers(translate.peer_access(loaded.settings), loaded.settings.scope)
+        self._memory = Memory(translate.memory_path(loaded.settings), keys)
+        self._memory_lost_at: Instant | None = None
+        self._adopted_term = Term(0)
         self._dynamic = loaded.seed
         self._problems_told: tuple[str, ...] = ()
         self._api: RunningApi | None = None
@@ -77,6 +98,8 @@ class Agent:
             store=self._store,
             server=server,
             link=self._link,
+            peers=self._peers,
+            memory=self._memory,
             state=self._state,
             post=self._loop.post,
             probe=self._sensor.probe,
@@ -86,6 +109,7 @@ class Agent:
             wanted=lambda: translate.server_config(self._loaded.settings, self._dynamic),
         )
         self._port = Port(self._world, self._loaded.settings.scope, VERSION, self._reload)
+        self._adopt_promise()
         self._api = await rest.start(translate.api_config(self._loaded.settings), self._port)
         self._listen_to_signals()
         self._adopt_lease()
@@ -100,6 +124,7 @@ class Agent:
                 watch_store(self._store, self._loop.post, lambda: self._state().policy.retry_timeout_s),
                 watch_guard(self._link, self._loop.post, BEAT_S),
                 keep_guard(self._link, guard_command(self._path, self._loaded, is_stand_in=True)),
+                self._remember(),
             )
             if deciding.result() == 0:
                 await self._leave()
@@ -107,6 +132,7 @@ class Agent:
             return deciding.result()
         finally:
             self._renewer.end()
+            await self._peers.close()
 
     async def _leave(self) -> None:
         """The server is stopped: give the lease back, so that nobody waits for this member."""
@@ -128,7 +154,11 @@ class Agent:
         """After each decision: a fresh snapshot for REST, and a permit for the renewal."""
         self._port.publish(pulse)
         state = pulse.state
-        self._report_problems(state.cluster.problems if state.cluster is not None else ())
+        if state.cluster is not None and state.cluster.revision:
+            self._memory.note(state.cluster)
+            self._report_problems(state.cluster.problems)
+        self._peers.keep_warm(_to_be_asked(state), pulse.at)
+        self._note_loss(state.policy.ttl_s)
         lasts_s = PERMIT_TICKS * max(state.policy.loop_wait_s, 0.2)
         until = after(pulse.at, lasts_s) if pulse.decision.may_renew else Instant(0.0)
         self._renewer.permit(state.lease.lease_id, until, state.policy)
@@ -137,8 +167,37 @@ class Agent:
         """What the predecessor of this agent left in the guard's page, if its deadline has not come."""
         page = self._link.page
         if page.lease_id and page.deadline_ns > now() * 1e9:
-            term = Term(page.term if page.armed else 0)
-            self._loop.post(LeaseAdopted(page.lease_id, Instant(page.deadline_ns / 1e9), term))
+            self._adopted_term = Term(page.term if page.armed else 0)
+            self._loop.post(LeaseAdopted(page.lease_id, Instant(page.deadline_ns / 1e9), self._adopted_term))
+
+    def _adopt_promise(self) -> None:
+        """What this agent's predecessors promised in this boot. Before REST is there: nothing is promised earlier.
+
+        On a new page it is not known what that was. That, too, is left for a successor that comes before long.
+        """
+        page, at = self._link.page, now()
+        if page.agent_heartbeat_ns == 0:
+            self._memory_lost_at = at
+            self._note_loss(self._loaded.seed.policy().ttl_s)
+            self._loop.post(MemoryLost(at))
+        elif page.promised_until_ns > at * 1e9:
+            self._loop.post(Promised("", Instant(page.promised_until_ns / 1e9)))
+        self._link.beat()
+
+    def _note_loss(self, ttl_s: float) -> None:
+        """A successor, too, sits out one ttl from when the memory was lost, whatever ttl turns out to be in force."""
+        if self._memory_lost_at is not None:
+            self._link.note_promise(after(self._memory_lost_at, ttl_s))
+
+    async def _remember(self) -> None:
+        """For ever: what is known of the cluster is on disk; where etcd is silent at the start, it comes from there."""
+        await asyncio.sleep(RECALL_AFTER_S)
+        if self._state().cluster is None:
+            view = await self._memory.recall(now())
+            if view is not None and self._state().cluster is None:
+                LOGGER.warning("etcd does not answer: going by what was remembered of the cluster")
+                self._loop.post(ClusterRecalled(_as_vouched_for(view, self._state().me.name, self._adopted_term)))
+        await self._memory.run()
 
     def _read_policy(self, state: State) -> PolicyRead | None:
         """The dynamic configuration in force after a new view. A broken one is reported, the last good one stays."""
@@ -186,8 +245,12 @@ class Agent:
             await self._world.server.use_logins(self._world.wanted())
         except ServerError as error:
             LOGGER.error("the passwords were not taken over: %s", error)
-        if self._api is not None:
-            await self._api.reload_certificates()
+        try:
+            await self._peers.use(translate.peer_access(self._loaded.settings))
+            if self._api is not None:
+                await self._api.reload_certificates()
+        except ApiBroken as error:
+            LOGGER.error("the certificates were not taken over: %s", error)
         view = self._state().cluster
         if view is not None and view.config is not None and view.config.values is not None:
             self._report_drift(view.config.values)
@@ -210,6 +273,22 @@ class Agent:
             loop.add_signal_handler(number, lambda: self._loop.post(StopOrdered(now())))
         loop.add_signal_handler(signal.SIGUSR2, lambda: self._loop.post(ReplaceOrdered(now())))
         loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(self._reload()))
+
+
+def _to_be_asked(state: State) -> frozenset[str]:
+    """REST addresses of those whose promises a leader will need once etcd is gone."""
+    if state.lease.term == 0 or state.cluster is None or not state.policy.failsafe_mode:
+        return frozenset()
+    return frozenset(url for name, url in state.cluster.roster.items() if name != state.me.name)
+
+
+def _as_vouched_for(view: ClusterView, me: str, adopted_term: Term) -> ClusterView:
+    """A remembered view, without this member's lead if the guard's page does not show it: it may have been given up,
+    and another may lead, since the file was written.
+    """
+    if view.is_led_by(me) and view.term != adopted_term:
+        return replace(view, leader=None)
+    return view
 
 
 async def run_agent(path: Path, loaded: Loaded, runtime_dir: str) -> int:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from typing import Any
 
-from hamgr.core.actions import Action, EnsureSlots, PutMember, PutRoster, PutStatus
+from hamgr.core.actions import Action, AskPeers, EnsureSlots, PutMember, PutRoster, PutStatus
 from hamgr.core.decide import Decision
 from hamgr.core.reasons import Code
 from hamgr.core.result import Outcome, Result
@@ -22,7 +22,7 @@ from hamgr.core.state import State
 from hamgr.core.units import Instant
 
 LOGGER = logging.getLogger("hamgr")
-QUIET_ACTIONS = (PutStatus, PutMember, PutRoster, EnsureSlots)
+QUIET_ACTIONS = (PutStatus, PutMember, PutRoster, EnsureSlots, AskPeers)
 FLIGHT_RECORDER_EVENTS = 500
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 CHANGING_VALUES = ("left_s", "behind")

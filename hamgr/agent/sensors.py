@@ -17,7 +17,8 @@ from hamgr.postgres.process import wait_until_exit
 from hamgr.postgres.server import LocalServer
 
 RETRY_S = 0.2
-LONGEST_RETRY_S = 2.0
+LONGEST_RETRY_S = 0.5
+"""The leader key may have expired meanwhile: the return of etcd is noticed at once."""
 WALL_STEP_S = 0.1
 
 

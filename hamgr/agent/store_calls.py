@@ -152,6 +152,8 @@ async def put_history(world: World, action: actions.PutHistory) -> Outcome:
 
 
 async def put_roster(world: World, action: actions.PutRoster) -> Outcome:
+    # A member that may campaign and is not known here would not be asked for its promise after a restart.
+    await world.memory.widen(action.roster)
     return outcome_of(await world.store.put_roster(world.me, action.roster, action.expected_revision))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from hamgr.api.config import ApiConfig, Network
+from hamgr.agent.peers import PeerAccess
+from hamgr.api.config import ApiBroken, ApiConfig, Network
 from hamgr.core.cluster import Tags
 from hamgr.core.policy import Policy
 from hamgr.core.state import Myself
@@ -109,6 +111,35 @@ def api_config(settings: Settings) -> ApiConfig:
         allowlist_include_members=section.allowlist_include_members,
         extra_headers=section.http_extra_headers,
     )
+
+
+def peer_access(settings: Settings) -> PeerAccess:
+    """How this member calls the others' REST: by `ctl` where that is set, else as its own `restapi` is called.
+
+    Raises ApiBroken naming the certificate that cannot be used.
+    """
+    ctl, restapi = settings.ctl, settings.restapi
+    login = ctl.authentication if ctl.authentication.username else restapi.authentication
+    certfile, keyfile = (
+        (ctl.certfile, ctl.keyfile) if ctl.certfile else (restapi.certfile, restapi.keyfile or restapi.certfile)
+    )
+    secret = "" if ctl.certfile else _plain(restapi.keyfile_password)
+    cafile = ctl.cacert or restapi.cafile
+    try:
+        tls = ssl.create_default_context(cafile=cafile or None)
+        if certfile:
+            tls.load_cert_chain(certfile, keyfile or None, lambda: secret)
+    except OSError as problem:
+        raise ApiBroken(f"cannot use {certfile or cafile} for calls to other members: {problem}") from problem
+    if ctl.insecure:
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    return PeerAccess(login.username, _plain(login.password), tls)
+
+
+def memory_path(settings: Settings) -> Path:
+    """Where this member keeps what it knows of the cluster: beside the data directory, which may be thrown away."""
+    data_dir = Path(settings.postgresql.data_dir)
+    return data_dir.with_name(f"{data_dir.name}.hamgr-cluster.json")
 
 
 def seed_of(loaded: Loaded) -> Mapping[str, Any]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hamgr.agent.guardlink import GuardLink
+from hamgr.agent.memory import Memory
+from hamgr.agent.peers import Peers
 from hamgr.core.facts import Fact
 from hamgr.core.pipeline import Record
 from hamgr.core.state import State
@@ -22,6 +24,8 @@ class World:
     store: Store
     server: LocalServer
     link: GuardLink
+    peers: Peers
+    memory: Memory
     state: Callable[[], State]
     post: Callable[[Fact], None]
     probe: Callable[[], Any]

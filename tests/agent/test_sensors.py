@@ -120,7 +120,7 @@ async def test_an_outage_is_told_each_time_with_growing_pauses_up_to_a_bound(pau
     seen = view()
     posted = await watched(Store([AWAY] * 6 + [seen], [[]]), 7)
     assert [type(fact) for fact in posted] == [StoreFailed] * 6 + [ClusterSeen]
-    assert pauses[:6] == [RETRY_S, 2 * RETRY_S, 4 * RETRY_S, 8 * RETRY_S, LONGEST_RETRY_S, LONGEST_RETRY_S]
+    assert pauses[:6] == [RETRY_S, 2 * RETRY_S, *[LONGEST_RETRY_S] * 4]
 
 
 async def test_the_pauses_of_an_earlier_outage_are_forgotten_once_the_store_answered(pauses: list[float]) -> None:

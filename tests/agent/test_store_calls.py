@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from hamgr.agent.store_calls import (
     put_history,
     put_offer,
     put_record,
+    put_roster,
     put_sync,
     release_leader,
     retake_leader,
@@ -42,6 +44,13 @@ class Received:
     timeline: Timeline
     lsn: Lsn
     streaming: bool
+
+
+@dataclass
+class Remembering:
+    """A memory whose `widen` is the test's."""
+
+    widen: Callable[[Any], Awaitable[None]]
 
 
 @pytest.fixture
@@ -275,3 +284,25 @@ async def test_a_request_of_the_store_is_untouched_by_what_was_refused_elsewhere
     outcome = await clear_request(bench.world, actions.ClearRequest(written.revision + 1, "another"))
     assert outcome.result is Result.REFUSED
     assert (await bench.store.read()).request is not None
+
+
+async def test_a_roster_is_remembered_here_before_it_is_in_etcd(initialized: Bench) -> None:
+    """Else an agent that starts again while etcd is gone might not ask a member that may campaign."""
+    bench = initialized
+    kept: list[Any] = []
+
+    async def unseen(roster: Any) -> None:
+        kept.append((roster, (await bench.store.read()).roster))
+
+    bench.world.memory = Remembering(unseen)  # type: ignore[assignment]
+    assert (await put_roster(bench.world, actions.PutRoster({"a": "http://a"}, 0))).result is Result.DONE
+    assert kept == [({"a": "http://a"}, {})]
+    assert (await bench.store.read()).roster == {"a": "http://a"}
+
+
+async def test_a_roster_that_cannot_be_remembered_is_not_entered(initialized: Bench) -> None:
+    bench = initialized
+    bench.memory.answers["widen"] = ServerUnavailable("the disk hangs")
+    with pytest.raises(ServerUnavailable):
+        await put_roster(bench.world, actions.PutRoster({"a": "http://a"}, 0))
+    assert (await bench.store.read()).roster == {}

@@ -1,0 +1,158 @@
+"""What an agent starts with: its predecessor's promises, and a memory that counts no further than the guard's page."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hamgr.agent import compose
+from hamgr.agent.clock import now
+from hamgr.agent.compose import Agent
+from hamgr.agent.guardlink import nanoseconds
+from hamgr.agent.memory import Memory
+from hamgr.core.facts import ClusterRecalled, Fact, MemoryLost, Promised
+from hamgr.core.units import after
+from hamgr.dcs.keys import ScopeKeys
+from hamgr.guard.layout import SharedPage
+from hamgr.settings import Loaded, load
+from tests.agent.workbench import LEASE, TERM, until, view
+
+FILE = """
+scope: main
+name: a
+restapi: {{listen: "127.0.0.1:8008", connect_address: "10.0.0.1:8008"}}
+etcd3: {{hosts: ["127.0.0.1:1"]}}
+bootstrap: {{dcs: {{ttl: 5, loop_wait: 1, retry_timeout: 1}}}}
+postgresql:
+  listen: "127.0.0.1:5432"
+  connect_address: "10.0.0.1:5432"
+  data_dir: {directory}/data
+  authentication:
+    superuser: {{username: postgres, password: s}}
+    replication: {{username: replicator, password: r}}
+"""
+TTL_S = 5.0
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Loaded:
+    path = tmp_path / "hamgr.yml"
+    path.write_text(FILE.format(directory=tmp_path))
+    return load(path, {})
+
+
+@pytest.fixture
+def start(tmp_path: Path, loaded: Loaded) -> Callable[[], Agent]:
+    """An agent that has not begun to run."""
+    return lambda: Agent(tmp_path / "hamgr.yml", loaded, str(tmp_path))
+
+
+def posted(agent: Agent) -> list[Fact | None]:
+    """What the agent has told its loop so far."""
+    facts: list[Fact | None] = []
+    with contextlib.suppress(asyncio.QueueEmpty):
+        while True:
+            facts.append(agent._loop._facts.get_nowait())
+    return facts
+
+
+async def test_on_a_new_page_nobody_knows_what_was_promised(start: Callable[[], Agent]) -> None:
+    began_at = now()
+    agent = start()
+    agent._adopt_promise()
+    (fact,) = posted(agent)
+    assert isinstance(fact, MemoryLost)
+    assert began_at <= fact.at <= now()
+
+
+async def test_nor_does_a_successor_that_comes_at_once(start: Callable[[], Agent]) -> None:
+    start()._adopt_promise()
+    lost_at = now()
+    successor = start()
+    successor._adopt_promise()
+    (fact,) = posted(successor)
+    assert isinstance(fact, Promised)
+    assert after(lost_at, TTL_S - 1) < fact.until <= after(lost_at, TTL_S)
+
+
+async def test_what_was_lost_is_counted_in_the_clusters_ttl(start: Callable[[], Agent], tmp_path: Path) -> None:
+    """The file's may be another one."""
+    agent = start()
+    agent._adopt_promise()
+    (fact,) = posted(agent)
+    assert isinstance(fact, MemoryLost)
+    agent._note_loss(60.0)
+    assert SharedPage.open(str(tmp_path)).promised_until_ns == nanoseconds(after(fact.at, 60.0))
+
+
+async def test_a_promise_of_the_predecessor_binds_until_it_runs_out(start: Callable[[], Agent], tmp_path: Path) -> None:
+    page = SharedPage.open(str(tmp_path))
+    until_then = after(now(), 3.0)
+    page.agent_heartbeat_ns, page.promised_until_ns = 1, nanoseconds(until_then)
+    agent = start()
+    agent._adopt_promise()
+    (fact,) = posted(agent)
+    assert isinstance(fact, Promised)
+    assert abs(fact.until - until_then) < 1e-6
+    page.promised_until_ns = nanoseconds(after(now(), -1.0))
+    later = start()
+    later._adopt_promise()
+    assert posted(later) == []
+
+
+# -- memory ----------------------------------------------------------------------------------------------------
+
+
+async def recalled(agent: Agent, tmp_path: Path, armed_in: int) -> ClusterRecalled:
+    """What the agent recalls of a cluster that it led in TERM, when the page is armed in that term (0: not at all)."""
+    memory = Memory(tmp_path / "data.hamgr-cluster.json", ScopeKeys.of("main"))
+    memory.note(view(term_revision=9))
+    await memory._write()
+    page = agent._link.page
+    page.lease_id, page.term, page.deadline_ns = LEASE, armed_in, nanoseconds(after(now(), 60.0))
+    if armed_in:
+        page.arm(page.deadline_ns, 1, 1)
+    agent._adopt_lease()
+    posted(agent)
+    remembering = asyncio.create_task(agent._remember())
+    await until(lambda: not agent._loop._facts.empty(), "the cluster is recalled")
+    remembering.cancel()
+    (fact,) = posted(agent)
+    assert isinstance(fact, ClusterRecalled)
+    return fact
+
+
+async def test_a_lead_that_the_page_vouches_for_is_recalled(start: Callable[[], Agent], tmp_path: Path) -> None:
+    fact = await recalled(start(), tmp_path, TERM)
+    assert (fact.view.revision, fact.view.term, fact.view.is_led_by("a")) == (0, TERM, True)
+
+
+@pytest.mark.parametrize("armed_in", [0, TERM + 1], ids=["not armed", "in another term"])
+async def test_a_lead_that_may_have_been_given_up_since_is_not_recalled(
+    start: Callable[[], Agent], tmp_path: Path, armed_in: int
+) -> None:
+    fact = await recalled(start(), tmp_path, armed_in)
+    assert fact.view.leader is None
+    assert fact.view.members, "the rest is"
+
+
+async def test_a_cluster_that_has_been_read_is_not_recalled(
+    start: Callable[[], Agent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compose, "RECALL_AFTER_S", 0.0)
+    agent = start()
+    agent._loop.state = replace(agent._loop.state, cluster=view())
+    noted: list[str] = []
+
+    async def run() -> None:
+        noted.append("run")
+
+    monkeypatch.setattr(agent._memory, "run", run)
+    await agent._remember()
+    assert posted(agent) == []
+    assert noted == ["run"]
