@@ -1,0 +1,121 @@
+"""etcd dies altogether: the leader leads on by its members' promises, and agents start, answer and adopt without it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from hamgr.drill.cluster import Cluster
+from hamgr.drill.errors import DrillError
+from hamgr.drill.faults import FAULTS
+from hamgr.drill.member import Member
+from hamgr.drill.run import run_drill
+from tests.cluster.bench import TTL_S, sql, term, wait_until
+
+pytestmark = pytest.mark.cluster
+
+OUTAGE_S = 4.0 * TTL_S
+
+
+@pytest.fixture
+def etcd_is_gone(cluster: Cluster) -> Iterator[Cluster]:
+    """No process of etcd is left; it is back when the test is over."""
+    for member in cluster.store.members:
+        cluster.store.kill_member(member)
+    yield cluster
+    bring_back(cluster)
+
+
+def bring_back(cluster: Cluster) -> None:
+    for member in cluster.store.members:
+        if member.process is None or member.process.ended.is_set():
+            cluster.store.start_member(member)
+    cluster.store.wait_until_healthy(30.0)
+
+
+def code(member: Member, path: str) -> int:
+    answer = member.get(path)
+    return 0 if answer is None else answer.status_code
+
+
+def agent_of(member: Member) -> int:
+    """Its pid, 0 while there is none."""
+    try:
+        return member.agent_pid()
+    except DrillError:
+        return 0
+
+
+def is_writable(member: Member) -> bool:
+    standing = member.standing()
+    return standing is not None and standing.is_primary
+
+
+def leads_by_peers(member: Member) -> bool:
+    return "by the promises of the other members" in str(member.says().get("note", ""))
+
+
+def restart_agent(member: Member) -> None:
+    """The agent was killed, and another one, which answers, has taken its place."""
+    former = member.agent_pid()
+    os.kill(former, signal.SIGKILL)
+    wait_until("the guard starts another agent", lambda: agent_of(member) not in (0, former))
+    wait_until("it answers", lambda: code(member, "/patroni") == 200)
+
+
+@pytest.mark.parametrize("fault", ["etcd-gone", "etcd-frozen"])
+def test_losing_etcd_for_long_costs_no_leader_and_hardly_a_write(cluster: Cluster, fault: str) -> None:
+    outcome = run_drill(cluster, replace(FAULTS[fault], hold_s=OUTAGE_S), lambda _: None)
+    assert outcome.error == ""
+    assert outcome.is_good
+    assert outcome.verdict is not None
+    assert outcome.verdict.leader_changes == 0
+    assert (outcome.verdict.lost, outcome.verdict.lost_pinned) == (0, 0)
+    assert outcome.verdict.write_gap_s is not None
+    assert outcome.verdict.write_gap_s < TTL_S / 5
+
+
+def test_agents_that_start_without_etcd_answer_and_adopt(cluster: Cluster, etcd_is_gone: Cluster) -> None:
+    leader = cluster.need_leader()
+    postmasters = {member.name: member.postmaster_pid() for member in cluster.members}
+    wait_until("the leader leads by its peers", lambda: leads_by_peers(leader))
+    for member in cluster.members:
+        restart_agent(member)
+    for replica in cluster.members:
+        if replica is not leader:
+            wait_until("the replica serves reads", lambda member=replica: code(member, "/replica") == 200)
+            assert code(replica, "/liveness") == 200
+            assert code(replica, "/primary") == 503
+    wait_until("the leader's new agent leads by its peers", lambda: leads_by_peers(leader))
+    assert code(leader, "/primary") == 200
+    sql(leader, "CREATE TABLE IF NOT EXISTS outage (n int)")
+    sql(leader, "INSERT INTO outage VALUES (1)")
+    bring_back(cluster)
+    wait_until("the key is its own again", lambda: cluster.store.get("/service/drill/leader") == leader.name)
+    assert cluster.wait_until_settled(45.0) is leader
+    assert {member.name: member.postmaster_pid() for member in cluster.members} == postmasters
+
+
+def test_one_member_that_cannot_promise_ends_the_lead_in_time(cluster: Cluster) -> None:
+    """It may be about to be elected, for all that the leader knows."""
+    leader = cluster.need_leader()
+    silent = next(member for member in cluster.members if member is not leader)
+    before = term(cluster)
+    for store_member in cluster.store.members:
+        cluster.store.kill_member(store_member)
+    guard, agent = silent.guard_pid(), silent.agent_pid()
+    for pid in (guard, agent):
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until("nobody is primary any more", lambda: not any(is_writable(member) for member in cluster.members))
+        assert code(leader, "/primary") != 200
+    finally:
+        for pid in (agent, guard):
+            os.kill(pid, signal.SIGCONT)
+        bring_back(cluster)
+    cluster.wait_until_settled(60.0)
+    assert term(cluster) >= before
