@@ -124,13 +124,14 @@ def peer_access(settings: Settings) -> PeerAccess:
         (ctl.certfile, ctl.keyfile) if ctl.certfile else (restapi.certfile, restapi.keyfile or restapi.certfile)
     )
     secret = "" if ctl.certfile else _plain(restapi.keyfile_password)
-    cafile = ctl.cacert or restapi.cafile
+    using = cafile = ctl.cacert or restapi.cafile
     try:
         tls = ssl.create_default_context(cafile=cafile or None)
         if certfile:
+            using = certfile
             tls.load_cert_chain(certfile, keyfile or None, lambda: secret)
     except OSError as problem:
-        raise ApiBroken(f"cannot use {certfile or cafile} for calls to other members: {problem}") from problem
+        raise ApiBroken(f"cannot use {using} for calls to other members: {problem}") from problem
     if ctl.insecure:
         tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     return PeerAccess(login.username, _plain(login.password), tls)

@@ -20,7 +20,8 @@ PATIENCE_GROWTH = 1.5
 the next election (etcd 3.4), so the try that is under way when a new leader is found is lost time."""
 
 PAUSE_MIN_S = 0.05
-PAUSE_MAX_S = 1.0
+PAUSE_MAX_S = 0.5
+"""The return of etcd is to be noticed at once: a leader key may have expired meanwhile."""
 
 CHANNEL_OPTIONS = (
     ("grpc.enable_retries", 0),

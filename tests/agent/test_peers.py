@@ -9,21 +9,27 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from authority import Authority
 
 from hamgr.agent import peers as module
+from hamgr.agent import translate
 from hamgr.agent.clock import now
 from hamgr.agent.executor import execute
 from hamgr.agent.peers import LastKnown, NoPromise, PeerAccess, Peers
+from hamgr.api.access import tls_context
+from hamgr.api.config import ApiBroken, ApiConfig
 from hamgr.api.unsafe import MEMBER_HEADER, member_mark
 from hamgr.core.actions import AskPeers
 from hamgr.core.outcomes import PeersAnswered
 from hamgr.core.policy import margin_of
 from hamgr.core.result import Result
 from hamgr.core.units import Instant, after
+from hamgr.settings import load
 from tests.agent.workbench import TERM, Bench, until
 
 SCOPE = "main"
@@ -315,3 +321,76 @@ async def test_without_peers_the_leader_leads_on_by_itself(bench: Bench) -> None
     answering(bench, {}, {})
     outcome = await execute(bench.world, AskPeers(TERM, (), 5.0))
     assert (outcome.result, outcome.value.is_alone) == (Result.DONE, False)
+
+
+# -- TLS -------------------------------------------------------------------------------------------------------
+
+FILE = """
+scope: main
+name: a
+restapi: {{listen: "127.0.0.1:8008", certfile: {cert}, keyfile: {key}, cafile: {ca}, verify_client: required,
+  authentication: {{username: admin, password: s3cret}}}}
+etcd3: {{hosts: ["127.0.0.1:1"]}}
+{more}
+postgresql:
+  listen: "127.0.0.1:5432"
+  data_dir: {directory}/data
+  authentication:
+    superuser: {{username: postgres, password: s}}
+    replication: {{username: replicator, password: r}}
+"""
+
+
+def access_of(directory: Path, authority: Authority, **more: str) -> PeerAccess:
+    """As the member's file says, with a certificate of that authority."""
+    cert, key = authority.issue("a")
+    given = {"cert": cert, "key": key, "ca": authority.certificate, "more": "", "directory": directory, **more}
+    path = directory / "hamgr.yml"
+    path.write_text(FILE.format(**given))
+    return translate.peer_access(load(path, {}).settings)
+
+
+async def asked_over_tls(access: PeerAccess, authority: Authority) -> tuple[dict[str, NoPromise], Member]:
+    """What an ask to a member ends in that wants a client certificate of the authority."""
+    member = Member("b")
+    cert, key = authority.issue("b")
+    config = ApiConfig(certfile=cert, keyfile=key, cafile=authority.certificate, verify_client="required")
+    server = web.Server(member.answer)
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(server, "127.0.0.1", 0, ssl=tls_context(config))
+    peers = Peers(access, SCOPE)
+    try:
+        url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}/patroni"
+        return await peers.ask([("b", url)], BODY, BUDGET_S), member
+    finally:
+        await peers.close()
+        listener.close()
+        await server.shutdown(0.05)
+
+
+async def test_members_show_each_other_the_certificates_of_their_rest(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    missing, member = await asked_over_tls(access_of(tmp_path, authority), authority)
+    assert missing == {}
+    assert member.headers[0]["Authorization"] == PeerAccess("admin", "s3cret").authorization
+
+
+async def test_a_member_whose_certificate_is_of_another_authority_is_not_believed(tmp_path: Path) -> None:
+    mine, other = Authority(tmp_path / "ca"), Authority(tmp_path / "other")
+    missing, member = await asked_over_tls(access_of(tmp_path, mine), other)
+    assert (list(missing), missing["b"].is_local, member.bodies) == (["b"], False, [])
+
+
+async def test_the_command_lines_settings_come_first(tmp_path: Path) -> None:
+    mine, other = Authority(tmp_path / "ca"), Authority(tmp_path / "other")
+    cert, key = other.issue("ctl")
+    ctl = f"ctl: {{cacert: {other.certificate}, certfile: {cert}, keyfile: {key}}}"
+    missing, _ = await asked_over_tls(access_of(tmp_path, mine, more=ctl), other)
+    assert missing == {}
+
+
+def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    (tmp_path / "bad.pem").write_text("no certificate")
+    with pytest.raises(ApiBroken, match=r"bad\.pem"):
+        access_of(tmp_path, authority, ca=str(tmp_path / "bad.pem"))
