@@ -26,6 +26,7 @@ COMMANDS = {
     "resume": ("hamgr.cli.commands_pause:resume", "Turn automatic failover on."),
     "show-config": ("hamgr.cli.commands_config:show_config", "Show the dynamic configuration."),
     "edit-config": ("hamgr.cli.commands_config:edit_config", "Change the dynamic configuration."),
+    "explain": ("hamgr.cli.commands_explain:explain", "Say what holds a failover back, and what would free it."),
     "validate": ("hamgr.cli.commands_validate:validate", "Check a configuration file, show the failover budget."),
     "remove": ("hamgr.cli.commands_remove:remove", "Remove a cluster's keys from etcd."),
     "dsn": ("hamgr.cli.commands_sql:dsn", "Print a connection string to a member."),

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from typing import Any
 
-from hamgr.core.actions import Action, AskPeers, EnsureSlots, PutMember, PutRoster, PutStatus
+from hamgr.core.actions import Action, AskPeers, EnsureSentry, EnsureSlots, PutMember, PutRoster, PutStatus
 from hamgr.core.decide import Decision
 from hamgr.core.reasons import Code
 from hamgr.core.result import Outcome, Result
@@ -22,7 +22,7 @@ from hamgr.core.state import State
 from hamgr.core.units import Instant
 
 LOGGER = logging.getLogger("hamgr")
-QUIET_ACTIONS = (PutStatus, PutMember, PutRoster, EnsureSlots, AskPeers)
+QUIET_ACTIONS = (PutStatus, PutMember, PutRoster, EnsureSlots, EnsureSentry, AskPeers)
 FLIGHT_RECORDER_EVENTS = 500
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 CHANGING_VALUES = ("left_s", "behind")
@@ -34,6 +34,13 @@ WARNINGS = frozenset(
         Code.NOT_ENTITLED,
         Code.OTHER_LEADS,
         Code.DEADLINE_NEAR,
+        Code.ALONE,
+        Code.LEADING_BY_PEERS,
+        Code.ILL,
+        Code.ILL_AND_NONE_BETTER,
+        Code.PUTTING_DOWN,
+        Code.UNFIT,
+        Code.WAIT_QUORUM,
         Code.EXAMINING_CRASH,
         Code.CRASHED_AGAIN,
         Code.START_TOOK_TOO_LONG,

@@ -47,8 +47,12 @@ class Port:
 
     def publish(self, pulse: Pulse) -> None:
         """Called by the loop after each decision."""
-        code = pulse.decision.reason.code.value
-        self._snapshot = Snapshot(pulse.state, pulse.reason, code, pulse.at, pulse.changed)
+        decision = pulse.decision
+        code = decision.reason.code.value
+        refused = (0 if self._snapshot is None else self._snapshot.permits_refused) + (not decision.may_renew)
+        self._snapshot = Snapshot(
+            pulse.state, pulse.reason, code, pulse.at, pulse.changed, rule=decision.rule, permits_refused=refused
+        )
 
     def snapshot(self) -> Snapshot:
         if self._snapshot is None:

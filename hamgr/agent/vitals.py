@@ -109,9 +109,9 @@ class VitalSensor:
             return door.problem
         if self._recovering_since is None:
             self._recovering_since = began_at
-        since_s = now() - self._recovering_since
         limit_s = self._state().policy.primary_start_timeout_s
-        return f"it has not accepted connections for {since_s:.0f} s" if since_s > limit_s else ""
+        is_late = now() - self._recovering_since > limit_s
+        return f"it has let nobody in for longer than primary_start_timeout, {limit_s:g} s" if is_late else ""
 
     async def _check_commit(self, identity: ServerIdentity, door: Door) -> None:
         began_at, timeout_s = now(), self._state().policy.probe_commit_timeout_s

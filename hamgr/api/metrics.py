@@ -17,6 +17,7 @@ from hamgr.api.port import AgentPort, Snapshot
 from hamgr.core.health import is_leading, is_writable_primary, lag_bytes, replication_state, sync_role
 from hamgr.core.pipeline import record_of
 from hamgr.core.portrait import server_role, server_state
+from hamgr.core.scene import Scene
 from hamgr.core.state import State
 from hamgr.core.units import Instant, WallTime
 
@@ -72,6 +73,8 @@ class SnapshotCollector(Collector):
             if value is not None:
                 yield _gauge(name, text, labels, value)
         yield _reason(snapshot, labels)
+        yield _vitals(snapshot.state, labels)
+        yield _permits_refused(snapshot, labels)
         if snapshot.state.cluster is not None:
             yield _failovers(snapshot.state.cluster.term, labels)
         if snapshot.state.passage is not None:
@@ -122,7 +125,7 @@ def _patroni_agent_rows(state: State, now: Instant, wall: WallTime, version: str
     return (
         ("patroni_version", "hamgr's version without periods, e.g. 000100 for 0.1.0.", _version_number(version)),
         ("patroni_cluster_unlocked", "1 if nobody leads.", cluster is None or cluster.leader is None),
-        ("patroni_failsafe_mode_is_active", "1 if the lease rests on peers.", 0),
+        ("patroni_failsafe_mode_is_active", "1 if the lead rests on peers.", Scene(state, now).leads_by_peers),
         ("patroni_failsafe_mode_enabled", "1 if the lease may rest on peers.", state.policy.failsafe_mode),
         ("patroni_failsafe_member", "1 if this member may give a peer lease.", _in_roster(state)),
         ("patroni_dcs_last_seen", "Epoch seconds when etcd answered last.", seen),
@@ -156,6 +159,7 @@ def _own_rows(snapshot: Snapshot, now: Instant) -> tuple[Row, ...]:
         ("hamgr_actions_under_way", "Actions that have not ended yet.", len(state.under_way)),
         ("hamgr_action_failures", "Failures in a row, all kinds.", sum(f.count for f in state.failures)),
         ("hamgr_config_problems", "What cannot be used of the dynamic configuration.", len(state.policy_problems)),
+        ("hamgr_sync_electorate", "Standbys that may lead without loss; none: no sample.", _electorate_size(state)),
         ("hamgr_diverged", "1 if the local WAL is no ancestor of the leader's.", state.diverged),
     )
 
@@ -164,6 +168,28 @@ def _reason(snapshot: Snapshot, labels: tuple[str, str]) -> Metric:
     family = GaugeMetricFamily("hamgr_reason", "What the last decision rests on.", labels=(*LABELS, "code"))
     family.add_metric((*labels, snapshot.reason_code), 1)
     return family
+
+
+def _vitals(state: State, labels: tuple[str, str]) -> Metric:
+    """A check that has not come to an end yet has no sample."""
+    text = "1 if the vital check went well the last time, 0 if it did not."
+    family = GaugeMetricFamily("hamgr_vital_ok", text, labels=(*LABELS, "vital"))
+    ill = {illness.vital for illness in state.illnesses}
+    for vital in sorted({*ill, *dict(state.vitals_at)}, key=lambda vital: vital.value):
+        family.add_metric((*labels, vital.value), vital not in ill)
+    return family
+
+
+def _permits_refused(snapshot: Snapshot, labels: tuple[str, str]) -> Metric:
+    text = "Decisions that did not let the lease be renewed, since the agent started."
+    family = CounterMetricFamily("hamgr_permits_refused", text, labels=LABELS)
+    family.add_metric(labels, snapshot.permits_refused)
+    return family
+
+
+def _electorate_size(state: State) -> int | None:
+    sync = state.cluster.sync if state.cluster is not None else None
+    return len(sync.members) if sync is not None and state.policy.synchronous_mode != "off" else None
 
 
 def _failovers(term: int, labels: tuple[str, str]) -> Metric:

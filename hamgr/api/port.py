@@ -24,6 +24,10 @@ class Snapshot:
     reason_code: str
     loop_ran_at: Instant
     changed: int
+    rule: str = ""
+    """Which rule decided last."""
+    permits_refused: int = 0
+    """Decisions since the agent started that did not let the lease be renewed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,7 @@ class Desk:
         if snapshot.changed != self._status[0]:
             wall = WallTime(time.time())
             body = status_body(snapshot.state, now, wall, self._port.scope, snapshot.reason)
+            body |= {"rule": snapshot.rule, "reason": snapshot.reason_code}
             headers = {"X-Hamgr-Term": str(body["term"])}
             self._status = (snapshot.changed, as_json(body), headers)
         return self._status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import click
@@ -16,7 +17,7 @@ from hamgr.cli.rest import ask_all
 from hamgr.cli.targets import leader_of
 from hamgr.cli.timeline import record_text
 from hamgr.core.cluster import ClusterView, Member, Request
-from hamgr.core.precheck import successors, why_not
+from hamgr.core.precheck import bytes_at_risk, successors, why_not
 from hamgr.core.units import WallTime
 
 
@@ -79,18 +80,28 @@ def failover(
     if not candidate:
         raise Refused("failover needs a candidate", "name it by --candidate")
     request = Request("", candidate, None, allow_data_loss)
-    refusal = why_not(view, request, site.policy_of(view))
+    policy = site.policy_of(view)
+    refusal = why_not(view, request, policy)
     if refusal:
-        raise Refused(f"failover is not possible: {refusal}")
+        would_do = not why_not(view, replace(request, allow_data_loss=True), policy)
+        raise Refused(f"failover is not possible: {refusal}", "--allow-data-loss does it all the same" * would_do)
+    lossy = _told_risk(view, candidate) if allow_data_loss else ""
     if not force:
         demoting = f", demoting leader {view.leader.name}" if view.leader else ""
-        lossy = ". Commits may be LOST" if allow_data_loss else ""
         click.confirm(f"Fail over cluster {site.scope} to {candidate}{demoting}{lossy}?", abort=True)
     _carry_out(site, view, request, sorted(view.members, key=lambda member: (member.name != candidate, member.name)))
 
 
 def _show(site: Site, view: ClusterView) -> None:
     click.echo(render(member_table(view, member_rows(view, ask_all(site.rest, view.members)), site.scope), "pretty"))
+
+
+def _told_risk(view: ClusterView, candidate: str) -> str:
+    """What may be lost has been named, whether or not a person is asked; the words for the question."""
+    member = view.member(candidate)
+    risk = "how much it lacks is not known" if member is None else bytes_at_risk(view, member)
+    click.echo(f"Commits may be LOST: {risk}")
+    return ". Commits may be LOST"
 
 
 def _ask_candidate(site: Site, view: ClusterView) -> str:

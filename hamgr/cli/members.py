@@ -13,6 +13,7 @@ from hamgr.core.cluster import ClusterView, Member
 from hamgr.core.health import tags_as_json
 from hamgr.core.precheck import known_position
 from hamgr.core.units import Lsn
+from hamgr.settings import parse_dynamic
 
 UNKNOWN = "unknown"
 Status = Mapping[str, Any]
@@ -55,9 +56,15 @@ def role_of(view: ClusterView, name: str) -> str:
     """`leader`, `sync_standby`, `quorum_standby` or `replica`: by the keys, not by what the server is."""
     if view.is_led_by(name):
         return "leader"
-    if view.sync is not None and name in view.sync.members:
-        return "quorum_standby" if view.sync.quorum else "sync_standby"
-    return "replica"
+    mode = _synchronous_mode(view)
+    if mode == "off" or view.sync is None or name not in view.sync.members:
+        return "replica"
+    return "quorum_standby" if mode == "quorum" else "sync_standby"
+
+
+def _synchronous_mode(view: ClusterView) -> str:
+    values = view.config.values if view.config is not None else None
+    return parse_dynamic(values or {})[0].synchronous_mode
 
 
 def member_table(view: ClusterView, rows: Sequence[MemberRow], scope: str, *, extended: bool = False) -> Table:

@@ -13,7 +13,7 @@ from hamgr.agent import journal as module
 from hamgr.agent.clock import now
 from hamgr.agent.executor import execute
 from hamgr.agent.journal import FLIGHT_RECORDER_EVENTS, LOGGER, Journal
-from hamgr.core.actions import AFTER_PROMOTION, Checkpoint, Fence, PutMember, PutStatus
+from hamgr.core.actions import AFTER_PROMOTION, AskPeers, Checkpoint, EnsureSentry, Fence, PutMember, PutStatus
 from hamgr.core.cluster import Status
 from hamgr.core.decide import Decision
 from hamgr.core.reasons import Code, Reason, because
@@ -97,13 +97,20 @@ def test_the_term_is_a_number_in_every_line(capsys: pytest.CaptureFixture[str]) 
 def test_routine_that_went_well_is_left_to_debug(capsys: pytest.CaptureFixture[str]) -> None:
     module.set_up("INFO", as_json=False)
     journal = Journal()
-    for action in (PutStatus(Status()), PutMember(member("a"))):
+    for action in (PutStatus(Status()), PutMember(member("a")), EnsureSentry(), AskPeers(TERM, (), 5.0)):
         journal.ended(action, DONE, now(), now())
     assert lines(capsys) == []
     journal.ended(PutStatus(Status()), Outcome(Result.FAILED, "store", "no answer"), now(), now())
     journal.ended(Fence(), DONE, now(), now())
     assert len(lines(capsys)) == 2
-    assert len(journal.events()) == 4
+    assert len(journal.events()) == 6
+
+
+@pytest.mark.parametrize("code", [Code.ILL, Code.ILL_AND_NONE_BETTER, Code.PUTTING_DOWN, Code.ALONE, Code.WAIT_QUORUM])
+def test_what_a_person_should_look_at_is_a_warning(capsys: pytest.CaptureFixture[str], code: Code) -> None:
+    module.set_up("WARNING", as_json=False)
+    decided(Journal(), because(code, vital="commit", problem="no space left"))
+    assert len(lines(capsys)) == 1
 
 
 def test_the_flight_recorder_keeps_the_latest_events() -> None:

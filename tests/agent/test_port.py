@@ -11,11 +11,14 @@ import pytest
 
 from hamgr.agent import port as module
 from hamgr.agent.clock import now
+from hamgr.agent.loop import Pulse
 from hamgr.agent.port import Port, merge_patch
 from hamgr.api.port import Answer, Unavailable
 from hamgr.core.cluster import ClusterView, Config, Offer, Request
+from hamgr.core.decide import Decision
 from hamgr.core.facts import Ordered, Promised, Routed
 from hamgr.core.peers import Claim
+from hamgr.core.reasons import Code, because
 from hamgr.core.result import Result
 from hamgr.core.server import Phase, ServerView
 from hamgr.core.state import Lease, Order
@@ -315,6 +318,13 @@ async def test_before_the_first_decision_the_snapshot_says_that_it_starts(bench:
     bench.state = replace(bench.state, server=replica())
     snapshot = port.snapshot()
     assert (snapshot.reason_code, snapshot.state) == ("starting", bench.state)
+
+
+async def test_the_snapshot_names_the_rule_and_counts_the_permits_that_it_refused(bench: Bench, port: Port) -> None:
+    for at, may_renew in enumerate((True, False, True, False)):
+        decision = Decision((), because(Code.NO_LEASE), "lease.need_lease", None, may_renew)
+        port.publish(Pulse(bench.state, decision, now(), at))
+    assert (port.snapshot().rule, port.snapshot().permits_refused) == ("lease.need_lease", 2)
 
 
 async def test_what_the_rest_server_tells_is_passed_on(bench: Bench, port: Port) -> None:

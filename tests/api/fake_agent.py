@@ -99,6 +99,7 @@ class FakeAgent:
     at: Instant = NOW
     loop_ran_at: Instant = NOW
     changed: int = 1
+    permits_refused: int = 0
     scope: str = "demo"
     version: str = "0.1.0"
     answer: Answer = field(default_factory=lambda: Answer(200, "done"))
@@ -115,7 +116,15 @@ class FakeAgent:
         self.changed += 1
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(self.state, "leading in term 4", "leading", self.loop_ran_at, self.changed)
+        return Snapshot(
+            self.state,
+            "leading in term 4",
+            "leading",
+            self.loop_ran_at,
+            self.changed,
+            rule="lead.steady",
+            permits_refused=self.permits_refused,
+        )
 
     def now(self) -> Instant:
         return self.at

@@ -14,7 +14,8 @@ from hamgr.core.cluster import HistoryLine, SyncState, Tags
 from hamgr.core.health import CHECK_OF_PATH
 from hamgr.core.pipeline import Passage
 from hamgr.core.policy import Policy
-from hamgr.core.state import Myself
+from hamgr.core.server import Illness, Vital
+from hamgr.core.state import Lease, Myself
 from hamgr.core.units import Instant, Lsn, Term, Timeline
 
 ON_PRIMARY = {
@@ -275,6 +276,56 @@ async def test_metrics_speak_patronis_names_and_hamgrs(client: aiohttp.ClientSes
     }
     assert {key: float(samples[key]) for key in expected} == expected
     assert not any('stage="promote"' in line for line in lines)
+
+
+async def test_metrics_tell_the_vital_signs_the_electorate_and_the_permits(
+    client: aiohttp.ClientSession, agent: FakeAgent
+) -> None:
+    well = ((Vital.COMMIT, Instant(990.0)), (Vital.DATA_DISK, Instant(900.0)))
+    ill = (Illness(Vital.DATA_DISK, "no space left", Instant(995.0), is_hung=False),)
+    synchronous = replace(view(), sync=SyncState("one", ("two",), 0))
+    policy = Policy(synchronous_mode="on")
+    agent.become(primary_state(vitals_at=well, illnesses=ill, cluster=synchronous, policy=policy))
+    agent.permits_refused = 7
+    async with client.get("/metrics") as answer:
+        text = await answer.text()
+    labels = 'name="one",scope="demo"'
+    for sample in (
+        f'hamgr_vital_ok{{{labels},vital="commit"}} 1.0',
+        f'hamgr_vital_ok{{{labels},vital="data_disk"}} 0.0',
+        f"hamgr_sync_electorate{{{labels}}} 1.0",
+        f"hamgr_permits_refused_total{{{labels}}} 7.0",
+        f"patroni_failsafe_mode_is_active{{{labels}}} 0.0",
+    ):
+        assert sample in text
+    assert 'vital="connection"' not in text
+
+
+async def test_metrics_tell_that_the_lead_rests_on_peers(client: aiohttp.ClientSession, agent: FakeAgent) -> None:
+    lease = Lease(77, Instant(agent.at - 1), Term(4), peer_deadline=Instant(agent.at + 3))
+    agent.become(primary_state(lease=lease, cluster=replace(view(), leader=None)))
+    async with client.get("/metrics") as answer:
+        assert 'patroni_failsafe_mode_is_active{name="one",scope="demo"} 1.0' in await answer.text()
+
+
+async def test_a_replica_of_the_set_is_counted_as_what_the_mode_makes_it(
+    client: aiohttp.ClientSession, agent: FakeAgent
+) -> None:
+    for mode, quorum in (("on", 0), ("quorum", 1)):
+        synchronous = replace(view(), sync=SyncState("one", ("two",), 0))
+        agent.become(replica_state(cluster=synchronous, policy=Policy(synchronous_mode=mode)))
+        async with client.get("/metrics") as answer:
+            text = await answer.text()
+        assert f'patroni_quorum_standby{{name="two",scope="demo"}} {quorum:.1f}' in text
+        assert f'patroni_sync_standby{{name="two",scope="demo"}} {1 - quorum:.1f}' in text
+
+
+async def test_the_status_names_the_rule_and_the_reason_by_which_it_is_what_it_is(
+    client: aiohttp.ClientSession,
+) -> None:
+    async with client.get("/patroni") as answer:
+        body = json.loads(await answer.text())
+    assert (body["rule"], body["reason"], body["note"]) == ("lead.steady", "leading", "leading in term 4")
 
 
 async def test_metrics_of_a_replica_show_its_lag(client: aiohttp.ClientSession, agent: FakeAgent) -> None:

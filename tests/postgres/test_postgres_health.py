@@ -350,10 +350,10 @@ async def test_an_operators_reserve_stands(lab: Lab) -> None:
 
 
 async def test_a_replica_streams_again_before_its_default_pause_could_be_over(lab: Lab) -> None:
-    """After a restart of the primary; PostgreSQL's own wal_retrieve_retry_interval is five seconds."""
+    """After a restart of the primary, beside one that pauses for a minute; PostgreSQL's own pause is five seconds."""
     one = await lab.primary()
     two = await lab.standby(one)
-    control = await lab.standby(one, "control", parameters={"wal_retrieve_retry_interval": "5s"})
+    control = await lab.standby(one, "control", parameters={"wal_retrieve_retry_interval": "60s"})
     await one.stop(10.0)
     await wait_until(lambda: _streams_not(two), "two lost its upstream")
     await wait_until(lambda: _streams_not(control), "control lost its upstream")
