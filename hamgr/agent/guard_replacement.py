@@ -67,12 +67,15 @@ async def keep_guard(link: GuardLink, stand_in: Sequence[str]) -> None:
 
 async def _wait_until_dead_or_frozen(link: GuardLink, guard: ServerIdentity) -> bool:
     """True once that guard is dead, killed here if it froze; False when the page names another one."""
+    if not is_alive(guard):
+        return True
     ending = asyncio.ensure_future(wait_until_exit(guard))
     silent_looks, beat = 0, link.page.guard_heartbeat_ns
     try:
         while link.guard == guard:
             done, _ = await asyncio.wait({ending}, timeout=LOOK_S)
             if done:
+                ending.result()
                 return True
             silent_looks = silent_looks + 1 if link.page.guard_heartbeat_ns == beat else 0
             beat = link.page.guard_heartbeat_ns

@@ -75,6 +75,15 @@ async def test_a_dead_guard_is_replaced_and_neither_agent_nor_server_notices(gua
     assert await kept.kill_tree() == len(tree)
 
 
+async def test_an_agent_that_was_started_without_a_guard_gets_one(guard: Bench) -> None:
+    kill(guard)
+    guard.page.guard_pid = guard.page.guard_start_ticks = 0
+    link = GuardLink(str(guard.runtime_dir), guard.page)
+    keeping = asyncio.create_task(keep_guard(link, guard.argv("beat", agent_timeout_s=60, is_stand_in=True)))
+    await until(lambda: link.is_alive and link.guard.pid, "a stand-in guards")
+    keeping.cancel()
+
+
 async def test_a_frozen_guard_is_killed_and_replaced(guard: Bench, kept: GuardLink) -> None:
     frozen = kept.guard.pid
     os.kill(frozen, signal.SIGSTOP)
