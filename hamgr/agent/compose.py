@@ -13,12 +13,14 @@ from hamgr.agent import translate
 from hamgr.agent.clock import now
 from hamgr.agent.drift import differences
 from hamgr.agent.executor import execute
+from hamgr.agent.guard_replacement import guard_command, keep_guard
 from hamgr.agent.guardlink import GuardLink
 from hamgr.agent.journal import LOGGER, Journal
 from hamgr.agent.loop import Loop, Pulse
 from hamgr.agent.port import Port
 from hamgr.agent.renewal import Renewer
 from hamgr.agent.sensors import ServerSensor, first_of, watch_guard, watch_store
+from hamgr.agent.vitals import VitalSensor
 from hamgr.agent.world import World
 from hamgr.api import server as rest
 from hamgr.api.server import RunningApi
@@ -51,7 +53,9 @@ class Agent:
         self._path = path
         self._loaded = loaded
         self._journal = Journal()
-        self._link = GuardLink(runtime_dir, SharedPage.open(runtime_dir))
+        watchdog = loaded.settings.watchdog
+        required = watchdog.device if watchdog.mode == "required" else ""
+        self._link = GuardLink(runtime_dir, SharedPage.open(runtime_dir), required)
         policy = loaded.seed.policy()
         me = translate.myself(loaded.settings)
         self._loop = Loop(State(me, policy), self._execute, self._read_policy, self._journal, self._on_pulse)
@@ -92,11 +96,14 @@ class Agent:
             await first_of(
                 deciding,
                 self._sensor.run(),
+                VitalSensor(server, self._loop.post, self._state).run(),
                 watch_store(self._store, self._loop.post, lambda: self._state().policy.retry_timeout_s),
                 watch_guard(self._link, self._loop.post, BEAT_S),
+                keep_guard(self._link, guard_command(self._path, self._loaded, is_stand_in=True)),
             )
             if deciding.result() == 0:
                 await self._leave()
+            self._link.bid_farewell(deciding.result())
             return deciding.result()
         finally:
             self._renewer.end()

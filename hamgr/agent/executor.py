@@ -9,7 +9,16 @@ from hamgr.agent.journal import LOGGER
 from hamgr.agent.server_calls import SERVER_CALLS
 from hamgr.agent.store_calls import STORE_CALLS
 from hamgr.agent.world import World
-from hamgr.core.actions import Action, ExamineCrash, HandOverStop, Lane, Reinitialize, RestartServer
+from hamgr.core.actions import (
+    Action,
+    ExamineCrash,
+    HandOverStop,
+    Lane,
+    PutDown,
+    Reinitialize,
+    RestartServer,
+    SetSync,
+)
 from hamgr.core.facts import StoreFailed
 from hamgr.core.result import Outcome, Result
 from hamgr.dcs.errors import OutcomeUnknown, StoreError
@@ -37,10 +46,10 @@ async def execute(world: World, action: Action) -> Outcome:
 
 async def _look(world: World, action: Action) -> None:
     """See what the action did to the server."""
-    if isinstance(action, HandOverStop | ExamineCrash):
-        # The pidfd has told of the server's end: the offer need not wait for another look at the disk.
+    if isinstance(action, HandOverStop | ExamineCrash | PutDown):
+        # The pidfd has told of the server's end: the offer need not wait for another look at the disk, which may hang.
         world.probe_soon()
-    elif action.lane is Lane.SERVER:
+    elif action.lane is Lane.SERVER or isinstance(action, SetSync):
         await world.probe()
 
 

@@ -6,28 +6,74 @@ import asyncio
 import os
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from hamgr.core.server import ServerIdentity
 from hamgr.core.units import Instant, Term
-from hamgr.guard.layout import SOCKET_NAME, SharedPage, boottime_ns
-from hamgr.postgres.errors import ServerBroken, ServerUnavailable
+from hamgr.guard.layout import (
+    PAGE_NAME,
+    PRIORITY_REALTIME,
+    SOCKET_NAME,
+    WATCHDOG_ACTIVE,
+    WATCHDOG_FAILED,
+    WATCHDOG_OFF,
+    SharedPage,
+    boottime_ns,
+    offset_bytes,
+)
+from hamgr.postgres.errors import ServerBroken, ServerRefused, ServerUnavailable
+from hamgr.postgres.sentry import WatchedPage
 
 REPLY_TIMEOUT_S = 5.0
 MAX_DATAGRAM = 65536
 HEARTBEAT_FRESH_S = 1.5
 """The guard beats at least every 0.5 s, so three beats are missing when it is called dead."""
 
+WATCHDOG_WORDS = {WATCHDOG_OFF: "off", WATCHDOG_ACTIVE: "active", WATCHDOG_FAILED: "failed"}
+
 
 def nanoseconds(instant: Instant) -> int:
     return int(instant * 1_000_000_000)
 
 
+def watched_page(runtime_dir: str, page: SharedPage) -> WatchedPage:
+    """The page as a sentry reads it: from the file, without our layout."""
+    return WatchedPage(
+        path=os.path.join(os.path.abspath(runtime_dir), PAGE_NAME),
+        header=page.words[:3].tobytes(),
+        arming_at=offset_bytes("arming"),
+        fenced_arming_at=offset_bytes("fenced_arming"),
+        deadline_at=offset_bytes("deadline_ns"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GuardStanding:
+    """What the guard is able to do on this host, for whoever shows it."""
+
+    is_alive: bool
+    pid: int
+    is_stand_in: bool
+    """Started by the agent in place of a dead one."""
+    memory_locked: bool
+    realtime: bool
+    """It runs before everything else; without it, and without a raised priority, a busy host may delay a fence."""
+    watchdog: str
+    """off, active or failed."""
+    agent_restarts: int
+
+
 class GuardLink:
     """Parent of the server, for hamgr.postgres; arming, for promotion and adoption."""
 
-    def __init__(self, runtime_dir: str, page: SharedPage) -> None:
+    def __init__(self, runtime_dir: str, page: SharedPage, watchdog_required: str = "") -> None:
+        """`watchdog_required`: path of the device without which this member must not lead; empty: there is none."""
         self._path = os.path.join(runtime_dir, SOCKET_NAME)
+        self._watchdog_required = watchdog_required
         self.page = page
+        self.page.agent_farewell = 0
+        self.watched = watched_page(runtime_dir, page)
+        """What a sentry in the server has to know of the page."""
 
     async def spawn(self, argv: Sequence[str]) -> ServerIdentity:
         """The guard has started that program. Raises ServerBroken with the guard's words if it could not."""
@@ -44,7 +90,11 @@ class GuardLink:
         return int(reply[1])
 
     async def arm(self, deadline: Instant, identity: ServerIdentity | None, term: Term, lease_id: int) -> None:
-        """The guard is known to live and to hold the deadline. Raises ServerUnavailable if it does not answer."""
+        """The guard is known to live and to hold the deadline, and a watchdog device that is required is active.
+
+        Raises ServerUnavailable if the guard does not answer, ServerRefused without the device.
+        """
+        was_armed = self.page.armed
         self.page.term = term
         self.page.lease_id = lease_id
         pid, ticks = (identity.pid, identity.start_ticks) if identity else (0, 0)
@@ -52,6 +102,24 @@ class GuardLink:
         reply = await self._ask("ping")
         if reply[0] != "pong":
             raise ServerUnavailable("the guard does not answer")
+        if self._watchdog_required and self.page.watchdog != WATCHDOG_ACTIVE:
+            if not was_armed:
+                self.disarm()
+            raise ServerRefused(
+                f"the watchdog device {self._watchdog_required} is {self.standing.watchdog}, and it is required",
+                hint="see the guard's log; or set watchdog.mode to automatic",
+            )
+
+    def watchdog_problem(self) -> str:
+        """Why this member, which requires a watchdog device, cannot have it; empty if nothing is known against it."""
+        device = self._watchdog_required
+        if not device or self.page.watchdog == WATCHDOG_ACTIVE:
+            return ""
+        if not os.path.exists(device):
+            return f"the watchdog device {device} is required and is not there"
+        if not os.access(device, os.W_OK):
+            return f"the watchdog device {device} is required and may not be written"
+        return ""
 
     def name_server(self, identity: ServerIdentity) -> None:
         """The armed deadline binds that process from now on; until then it bound whatever runs in the directory."""
@@ -62,6 +130,10 @@ class GuardLink:
         self.page.disarm()
         self.page.term = 0
 
+    def bid_farewell(self, exit_status: int) -> None:
+        """A guard that adopted this process, and cannot wait for it, knows how it ends: with that status, right now."""
+        self.page.agent_farewell = exit_status + 1
+
     def beat(self) -> None:
         """Tell the guard that the decision loop runs."""
         self.page.agent_heartbeat_ns = boottime_ns()
@@ -70,6 +142,25 @@ class GuardLink:
     def is_alive(self) -> bool:
         """The guard's heartbeat is fresh."""
         return boottime_ns() - self.page.guard_heartbeat_ns < HEARTBEAT_FRESH_S * 1e9
+
+    @property
+    def guard(self) -> ServerIdentity:
+        """The process that is, or was last, the guard."""
+        return ServerIdentity(self.page.guard_pid, self.page.guard_start_ticks)
+
+    @property
+    def standing(self) -> GuardStanding:
+        """What the guard says of itself, as of now."""
+        page = self.page
+        return GuardStanding(
+            is_alive=self.is_alive,
+            pid=page.guard_pid,
+            is_stand_in=bool(page.stand_in),
+            memory_locked=bool(page.memory_locked),
+            realtime=page.priority == PRIORITY_REALTIME,
+            watchdog=WATCHDOG_WORDS[page.watchdog],
+            agent_restarts=page.agent_restarts,
+        )
 
     async def _ask(self, *words: str) -> list[str]:
         """One command, one reply, on a connection of its own; notices of exits in between are passed over."""

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from hamgr.core.policy import KILL_BUDGET_S
-from hamgr.guard.launch import guard_argv
+from hamgr.agent.guard_replacement import guard_command
 from hamgr.guard.layout import EXIT_REFUSED_CONFIGURATION
 from hamgr.settings import SettingsError, load
 
@@ -38,12 +37,5 @@ def command(file: Path) -> None:
             err=True,
         )
         sys.exit(EXIT_REFUSED_CONFIGURATION)
-    argv = guard_argv(
-        settings.runtime_dir,
-        settings.postgresql.data_dir,
-        [sys.executable, "-m", "hamgr.agent", str(file.resolve())],
-        agent_timeout_s=settings.guard.agent_timeout_for(loaded.seed.policy().ttl_s),
-        stop_timeout_s=settings.guard.stop_timeout,
-        kill_budget_s=KILL_BUDGET_S,
-    )
+    argv = guard_command(file, loaded)
     os.execv(argv[0], argv)

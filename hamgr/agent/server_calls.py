@@ -33,9 +33,7 @@ def _deadline_in(world: World, term: Term) -> Instant | None:
     between decision and act the lease may have been lost.
     """
     scene = scene_of(world)
-    if not scene.holds_key or world.state().lease.term != term:
-        return None
-    return world.state().lease.deadline
+    return scene.deadline if scene.leads and world.state().lease.term == term else None
 
 
 async def initdb(world: World, _action: actions.InitDb) -> Outcome:
@@ -70,7 +68,7 @@ async def start_primary(world: World, action: actions.StartPrimary) -> Outcome:
 
 
 async def start_standby(world: World, action: actions.StartStandby) -> Outcome:
-    if action.check_history:
+    if action.check_history and action.upstream is not None:
         await world.server.check_history(action.upstream)
     if await world.server.adopt() is not None:
         # Perhaps a primary that was not seen: its deadline stands.
@@ -129,6 +127,19 @@ async def examine_crash(world: World, action: actions.ExamineCrash) -> Outcome:
     return Outcome(Result.DONE, text=f"WAL ends at {end.lsn}", value=end)
 
 
+async def put_down(world: World, action: actions.PutDown) -> Outcome:
+    """As `examine_crash`; without a look at a disk that hangs, from which nothing would come in time."""
+    began_at = now()
+    killed = await world.server.kill_tree()
+    world.link.disarm()
+    if action.reads_wal:
+        end = await _end_of_wal(world, action.from_lsn)
+    else:
+        end = WalEnd(world.state().server.timeline, None, was_clean=False)
+    value = replace(end, stop_began_at=began_at)
+    return Outcome(Result.DONE, text=f"{killed} processes killed, WAL ends at {end.lsn}", value=value)
+
+
 async def promote(world: World, action: actions.Promote) -> Outcome:
     deadline = _deadline_in(world, action.term)
     if deadline is None:
@@ -140,7 +151,7 @@ async def promote(world: World, action: actions.Promote) -> Outcome:
     if server.in_recovery is False:
         promotion = await world.server.verify()
     else:
-        promotion = await world.server.promote(PROMOTE_TIMEOUT_S, old_timeline=server.timeline)
+        promotion = await world.server.promote(PROMOTE_TIMEOUT_S, old_timeline=server.timeline, sync=action.sync)
     value = Promoted(promotion.timeline, promotion.lsn, Instant(promotion.promoted_at), now())
     return Outcome(Result.DONE, text=f"timeline {promotion.timeline}", value=value)
 
@@ -170,8 +181,19 @@ async def reinitialize(world: World, action: actions.Reinitialize) -> Outcome:
     return await start_standby(world, actions.StartStandby(action.source))
 
 
+async def ensure_sentry(world: World, _action: actions.EnsureSentry) -> Outcome:
+    await world.server.ensure_sentry(world.link.watched)
+    world.probe_soon()
+    return DONE
+
+
 async def ensure_slots(world: World, action: actions.EnsureSlots) -> Outcome:
     await world.server.ensure_slots(action.members)
+    return DONE
+
+
+async def set_sync(world: World, action: actions.SetSync) -> Outcome:
+    await world.server.set_sync(action.rule)
     return DONE
 
 
@@ -192,11 +214,14 @@ SERVER_CALLS: dict[type, Callable[[World, Any], Awaitable[Outcome]]] = {
     actions.HandOverStop: hand_over_stop,
     actions.Fence: fence,
     actions.ExamineCrash: examine_crash,
+    actions.PutDown: put_down,
     actions.Promote: promote,
     actions.Follow: follow,
     actions.Checkpoint: checkpoint,
     actions.RestartServer: restart,
     actions.Reinitialize: reinitialize,
     actions.EnsureSlots: ensure_slots,
+    actions.EnsureSentry: ensure_sentry,
+    actions.SetSync: set_sync,
     actions.ApplyConfig: apply_config,
 }

@@ -75,12 +75,19 @@ async def take_leader(world: World, action: actions.TakeLeader) -> Outcome:
         config_revision=action.config_revision,
         ballots=dict(action.ballots),
         delete_request=action.request_revision != 0,
+        roster_revision=action.roster_revision,
+        sync_revision=action.sync_revision,
     )
     return await _then_read(world, world.store.take_leader(claim))
 
 
 async def reattach_leader(world: World, action: actions.ReattachLeader) -> Outcome:
     return await _then_read(world, world.store.reattach_leader(world.me, action.old, world.lease_id))
+
+
+async def retake_leader(world: World, action: actions.RetakeLeader) -> Outcome:
+    txn = world.store.retake_leader(world.me, world.lease_id, action.term_revision, action.roster_revision)
+    return await _then_read(world, txn)
 
 
 async def release_leader(world: World, action: actions.ReleaseLeader) -> Outcome:
@@ -100,7 +107,12 @@ async def withdraw_offer(world: World, action: actions.WithdrawOffer) -> Outcome
 
 
 async def cast_ballot(world: World, action: actions.CastBallot) -> Outcome:
-    """Vote with a fresh measurement; with an offer, wait a moment for the WAL that is still on its way."""
+    """Vote with a fresh measurement; with an offer, wait a moment for the WAL that is still on its way.
+
+    Where the receiver is to be stopped it is stopped before that, and there is no vote if it does not end.
+    """
+    if action.stops_receiver:
+        await world.server.stop_receiver()
     give_up_at = after(now(), RECEIVE_PATIENCE_S)
     received = await world.server.received()
     while received.streaming and received.lsn < action.at_least and now() < give_up_at:
@@ -143,12 +155,17 @@ async def put_roster(world: World, action: actions.PutRoster) -> Outcome:
     return outcome_of(await world.store.put_roster(world.me, action.roster, action.expected_revision))
 
 
+async def put_sync(world: World, action: actions.PutSync) -> Outcome:
+    return await _then_read(world, world.store.put_sync(world.me, action.electorate, action.expected_revision))
+
+
 STORE_CALLS: dict[type, Callable[[World, Any], Awaitable[Outcome]]] = {
     actions.GrantLease: grant_lease,
     actions.TakeInitialize: take_initialize,
     actions.FinishInitialize: finish_initialize,
     actions.TakeLeader: take_leader,
     actions.ReattachLeader: reattach_leader,
+    actions.RetakeLeader: retake_leader,
     actions.ReleaseLeader: release_leader,
     actions.PutOffer: put_offer,
     actions.WithdrawOffer: withdraw_offer,
@@ -159,4 +176,5 @@ STORE_CALLS: dict[type, Callable[[World, Any], Awaitable[Outcome]]] = {
     actions.PutRecord: put_record,
     actions.PutHistory: put_history,
     actions.PutRoster: put_roster,
+    actions.PutSync: put_sync,
 }

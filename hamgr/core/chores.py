@@ -13,29 +13,44 @@ from hamgr.core.actions import (
     Action,
     ApplyConfig,
     Checkpoint,
+    EnsureSentry,
     EnsureSlots,
+    GrantLease,
     PutHistory,
     PutMember,
     PutRecord,
     PutRoster,
     PutStatus,
+    PutSync,
+    SetSync,
 )
 from hamgr.core.budget import budget_by_stage
-from hamgr.core.cluster import HistoryLine, Member, Status
+from hamgr.core.cluster import HistoryLine, Member, Status, SyncState
 from hamgr.core.pipeline import record_of
 from hamgr.core.portrait import server_role, server_state
+from hamgr.core.quorum import next_step
 from hamgr.core.rules.lease import twin
 from hamgr.core.rules.switchover import prepares_for
 from hamgr.core.scene import Scene
 from hamgr.core.server import DataDir, Phase
 from hamgr.core.slotnames import slot_name
+from hamgr.core.synchronous import first_rule, rule_of, wanted_rule
 from hamgr.core.units import Instant, Lsn, WallTime, after
+
+ROSTER_PATIENCE_S = 10.0
+"""For so long at least a member may be away and still be counted on."""
 
 SLOTS_CHECK_S = 30.0
 HISTORY_LINES = 100
 
 Chore = Callable[[Scene, str], Iterator[Action | Instant]]
 """Yields actions, and instants at which one will be due. `decide` holds back what failed a moment ago."""
+
+
+def keep_lease(scene: Scene, _note: str) -> Iterator[Action | Instant]:
+    """Whoever leads by its peers needs a lease again once etcd is back, for the key to hang on."""
+    if scene.leads_by_peers and not scene.state.lease.lease_id:
+        yield GrantLease(scene.policy.ttl_s)
 
 
 def announce(scene: Scene, note: str) -> Iterator[Action | Instant]:
@@ -55,7 +70,7 @@ def announce(scene: Scene, note: str) -> Iterator[Action | Instant]:
 
 def _member(scene: Scene, note: str) -> Member:
     me, server = scene.state.me, scene.server
-    is_primary = server.is_primary and scene.holds_key
+    is_primary = server.is_primary and scene.leads
     return Member(
         name=me.name,
         conn_url=me.conn_url,
@@ -71,6 +86,7 @@ def _member(scene: Scene, note: str) -> Member:
         pending_restart=server.pending_restart,
         ready_for=scene.state.prepared_for,
         note=note,
+        ill=",".join(sorted(illness.vital.value for illness in scene.state.illnesses)),
     )
 
 
@@ -93,12 +109,60 @@ def _positions(scene: Scene) -> dict[str, Lsn]:
 
 
 def keep_roster(scene: Scene, _note: str) -> Iterator[Action | Instant]:
-    """The leader enters whoever is up."""
+    """The leader enters whoever is up, at once, and takes out whoever has been gone for long: only who is entered may
+    campaign, and each of them has to promise not to when etcd is gone.
+    """
     if not scene.holds_key or scene.state.verified_term != scene.view.term:
         return
+    roster = dict(scene.view.roster)
     present = {member.name: member.api_url for member in scene.view.members if member.api_url}
-    if scene.me in present and present != dict(scene.view.roster):
-        yield PutRoster(present, scene.view.roster_revision)
+    wanted = {**roster, **present}
+    for name, since in scene.state.absent_since:
+        gone_at = after(since, max(ROSTER_PATIENCE_S, 2 * scene.policy.ttl_s))
+        if name == scene.me:
+            continue
+        if scene.now >= gone_at:
+            wanted.pop(name, None)
+        else:
+            yield gone_at
+    if scene.me in wanted and wanted != roster:
+        yield PutRoster(wanted, scene.view.roster_revision)
+
+
+def keep_sync(scene: Scene, _note: str) -> Iterator[Action | Instant]:
+    """Synchronous rule and electorate move towards what suits the standbys that stream, one safe step at a time."""
+    view, server = scene.view, scene.server
+    if not scene.holds_key or not server.is_primary or scene.state.verified_term != view.term:
+        return
+    present = view.sync if view.sync is not None else SyncState()
+    if scene.policy.synchronous_mode == "off":
+        yield from _end_sync(scene, present)
+        return
+    in_force = scene.state.sync
+    rule = rule_of(server.sync_names)
+    if rule is None:
+        yield SetSync(first_rule(scene))
+        return
+    has_caught_up = in_force is not None and in_force.names == server.sync_names and in_force.has_caught_up
+    step = next_step(rule, present, wanted_rule(scene), leader=scene.me, has_caught_up=has_caught_up)
+    if isinstance(step, SyncState):
+        yield PutSync(step, present.mod_revision)
+    elif step is not None:
+        yield SetSync(step)
+
+
+def _end_sync(scene: Scene, present: SyncState) -> Iterator[Action | Instant]:
+    """The mode was turned off: commits wait for whom the configuration names, then the electorate is forgotten."""
+    if present.leader and not scene.state.sync_given_up:
+        yield SetSync(None)
+    elif present.leader:
+        yield PutSync(SyncState(), present.mod_revision)
+
+
+def keep_sentry(scene: Scene, _note: str) -> Iterator[Action | Instant]:
+    """The last line of the deadline, for when neither guard nor agent is left."""
+    if scene.leads and scene.server.is_primary and not scene.server.has_sentry:
+        yield EnsureSentry()
 
 
 def keep_slots(scene: Scene, _note: str) -> Iterator[Action | Instant]:
@@ -159,9 +223,12 @@ def prepare(scene: Scene, _note: str) -> Iterator[Action | Instant]:
 
 
 CHORES: tuple[Chore, ...] = (
+    keep_lease,
     announce,
     keep_status,
     keep_roster,
+    keep_sync,
+    keep_sentry,
     keep_slots,
     keep_config,
     keep_record,

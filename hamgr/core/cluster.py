@@ -50,6 +50,8 @@ class Member:
     """mod_revision of the request that this member has prepared for (its checkpoint is done)."""
     note: str = ""
     """Why the member is not well, as a reason code; empty when it is."""
+    ill: str = ""
+    """What its server or its disks cannot do (vitals, comma separated); empty: nothing is known to be wrong."""
     lease_id: int = 0
     mod_revision: int = 0
 
@@ -172,6 +174,8 @@ class ClusterView:
     history_revision: int = 0
     roster: Mapping[str, str] = field(default_factory=dict)
     roster_revision: int = 0
+    released_term: Term = Term(0)
+    """The last leadership that was given up in order: no former leader can still be renewing it through its peers."""
     problems: tuple[str, ...] = ()
     """Keys that hold what we cannot read: '<key>: <why>'. They count as absent."""
 

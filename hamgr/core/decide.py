@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hamgr.core.actions import Action, Exit, Fence, Lane
+from hamgr.core.actions import Action, AskPeers, Exit, Fence, Lane
 from hamgr.core.chores import CHORES
 from hamgr.core.reasons import Code, Reason
 from hamgr.core.rules import (
@@ -30,14 +30,17 @@ RULES: tuple[Rule, ...] = (
     fence.primary_without_right,
     fence.remains,
     fence.deadline_near,
+    fence.alone,
     lifecycle.replaced,
     lifecycle.stop_without_store,
+    repair.start_without_store,
     lease.need_view,
     lease.need_lease,
     repair.unusable_data,
     repair.foreign_data,
     lease.twin,
     lease.key_on_old_lease,
+    lease.retake,
     lifecycle.stop,
     bootstrap.initialize,
     lead.recall,
@@ -45,6 +48,7 @@ RULES: tuple[Rule, ...] = (
     lease.reassert,
     lead.promote,
     pause.paused,
+    lead.ill,
     lead.crashed,
     lead.stopped,
     lead.starting,
@@ -58,6 +62,9 @@ RULES: tuple[Rule, ...] = (
     repair.settle,
 )
 
+AT_ONCE = (Fence, Exit, AskPeers)
+"""Actions that failed a moment ago are held back, but not these: each has a pace of its own."""
+
 WORTH_A_NOTE = frozenset(
     {
         Code.UNUSABLE_DATA,
@@ -69,6 +76,11 @@ WORTH_A_NOTE = frozenset(
         Code.REWINDING,
         Code.LAGS_TOO_FAR,
         Code.OLD_TIMELINE,
+        Code.ILL,
+        Code.ILL_AND_NONE_BETTER,
+        Code.NOT_IN_ROSTER,
+        Code.NOT_IN_SYNC,
+        Code.WAIT_QUORUM,
     }
 )
 """Reasons that last and that people should see in `hamgr list`; the steps of an election are not among them."""
@@ -101,6 +113,11 @@ def decide(state: State, now: Instant) -> Decision:
                     wakes.append(Instant(wish))
                 else:
                     wishes.append(wish)
+    may_renew = verdict.may_renew and not lease.has_given_up(scene)
+    if may_renew:
+        asking, ask_at = lease.peer_renewal(scene)
+        wishes += [asking] if asking is not None else []
+        wakes.append(ask_at)
     due, retries = _not_backing_off(scene, wishes)
     wakes += retries
     later = [wake for wake in wakes if wake is not None and wake > now]
@@ -109,7 +126,7 @@ def decide(state: State, now: Instant) -> Decision:
         reason=verdict.reason,
         rule=rule.__name__,
         wake_at=min(later) if later else None,
-        may_renew=verdict.may_renew and not lease.has_given_up(scene),
+        may_renew=may_renew,
     )
 
 
@@ -127,7 +144,7 @@ def _not_backing_off(scene: Scene, wishes: list[Action]) -> tuple[list[Action], 
     retries: list[Instant] = []
     for action in wishes:
         retry_at = scene.retry_at(type(action))
-        if scene.now >= retry_at or isinstance(action, Fence | Exit):
+        if scene.now >= retry_at or isinstance(action, AT_ONCE):
             due.append(action)
         else:
             retries.append(retry_at)

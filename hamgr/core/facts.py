@@ -10,13 +10,20 @@ from hamgr.core.actions import Action
 from hamgr.core.cluster import ClusterView
 from hamgr.core.policy import Policy
 from hamgr.core.result import Outcome
-from hamgr.core.server import ServerIdentity, ServerView
+from hamgr.core.server import ServerIdentity, ServerView, Vital
 from hamgr.core.units import Instant, Term
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSeen:
     """The keys of the scope, by a linearizable read or brought up to date by the watch."""
+
+    view: ClusterView
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRecalled:
+    """The keys as this member last saw them before its agent ended, while etcd does not answer a fresh one."""
 
     view: ClusterView
 
@@ -69,6 +76,31 @@ class Probed:
     """The local server as just seen."""
 
     server: ServerView
+
+
+@dataclass(frozen=True, slots=True)
+class VitalChecked:
+    """One vital check came to its end: well if `problem` is empty. `is_hung`: by its deadline."""
+
+    vital: Vital
+    began_at: Instant
+    problem: str = ""
+    is_hung: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """This member has promised `to` a leader not to campaign until then."""
+
+    to: str
+    until: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLost:
+    """Nobody knows what an agent here promised before `at` (the page is new): it may have been a moment ago."""
+
+    at: Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +197,12 @@ class Routed:
     term: Term
 
 
+HostFact = GuardSeen | WallClockSeen | VitalChecked | Promised | MemoryLost
+
 Fact = (
-    ClusterSeen
+    HostFact
+    | ClusterSeen
+    | ClusterRecalled
     | StoreFailed
     | LeaseGranted
     | LeaseAdopted
@@ -182,7 +218,5 @@ Fact = (
     | SettingsReread
     | StopOrdered
     | ReplaceOrdered
-    | GuardSeen
-    | WallClockSeen
     | Routed
 )

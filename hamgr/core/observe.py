@@ -6,14 +6,15 @@ from dataclasses import replace
 from typing import assert_never
 
 from hamgr.core import facts
-from hamgr.core.actions import Lane, Promote, TakeLeader
+from hamgr.core.actions import Lane, Promote, PutRoster, TakeLeader
 from hamgr.core.cluster import ClusterView
-from hamgr.core.facts import Fact
+from hamgr.core.facts import Fact, HostFact
 from hamgr.core.outcomes import after_end
 from hamgr.core.pipeline import Passage
 from hamgr.core.scene import Scene
-from hamgr.core.server import Phase, ServerView
+from hamgr.core.server import Illness, Phase, ServerView
 from hamgr.core.state import Crash, Lease, Order, State, UnderWay, Vacancy
+from hamgr.core.synchronous import sync_in_force
 from hamgr.core.units import Instant, Term, after
 
 
@@ -22,6 +23,8 @@ def observe(state: State, fact: Fact) -> State:
     match fact:
         case facts.ClusterSeen():
             return see_cluster(state, fact.view)
+        case facts.ClusterRecalled():
+            return see_cluster(state, fact.view) if state.cluster is None else state
         case facts.Renewed():
             return see_cluster(_renewed(state, fact), fact.view)
         case facts.Probed():
@@ -35,13 +38,25 @@ def observe(state: State, fact: Fact) -> State:
             ended = replace(state, under_way=remaining, progress="")
             return after_end(ended, fact)
         case facts.LeaseGranted():
-            return replace(state, lease=Lease(fact.lease_id, fact.deadline), store_error="", store_failed_at=None)
+            lease = replace(state.lease, lease_id=fact.lease_id, deadline=fact.deadline)
+            return replace(state, lease=lease, store_error="", store_failed_at=None)
         case facts.LeaseAdopted():
-            return replace(state, lease=Lease(fact.lease_id, fact.deadline, fact.term))
+            # Whether etcd or the peers vouched for that deadline, it stands.
+            peer_deadline = fact.deadline if fact.term else None
+            return replace(state, lease=Lease(fact.lease_id, fact.deadline, fact.term, peer_deadline))
         case facts.LeaseGone():
-            return replace(state, lease=Lease()) if fact.lease_id == state.lease.lease_id else state
+            return _without_lease(state, fact)
         case _:
             return _observe_rest(state, fact)
+
+
+def _without_lease(state: State, fact: facts.LeaseGone) -> State:
+    """The lease is gone from etcd. Whoever leads by its peers leads on; the key is taken again on another lease."""
+    lease = state.lease
+    if fact.lease_id != lease.lease_id:
+        return state
+    by_peers = lease.peer_deadline is not None and fact.at < lease.peer_deadline
+    return replace(state, lease=Lease(term=lease.term, peer_deadline=lease.peer_deadline) if by_peers else Lease())
 
 
 def _compared(state: State, action: TakeLeader) -> dict[str, str]:
@@ -59,6 +74,8 @@ def _started(state: State, fact: facts.ActionStarted) -> State:
     passage = state.passage
     if isinstance(fact.action, TakeLeader) and passage is not None:
         passage = passage.marked(voted_at=fact.at, ballots=_compared(state, fact.action))
+    if isinstance(fact.action, PutRoster):
+        state = replace(state, roster_sent=tuple(sorted({*state.roster_sent, *fact.action.roster})))
     return replace(state, under_way=(*state.under_way, UnderWay(fact.action, fact.at)), passage=passage)
 
 
@@ -80,14 +97,11 @@ def _observe_rest(state: State, fact: Fact) -> State:
             return replace(state, stopping_since=state.stopping_since or fact.at)
         case facts.ReplaceOrdered():
             return replace(state, replace_ordered_at=state.replace_ordered_at or fact.at)
-        case facts.GuardSeen():
-            return replace(state, guard_alive=fact.alive)
-        case facts.WallClockSeen():
-            return replace(state, wall_ahead_s=fact.ahead_s)
         case facts.Routed():
             return _routed(state, fact)
         case (
             facts.ClusterSeen()
+            | facts.ClusterRecalled()
             | facts.Renewed()
             | facts.Probed()
             | facts.ServerExited()
@@ -99,6 +113,22 @@ def _observe_rest(state: State, fact: Fact) -> State:
         ):
             raise AssertionError(f"observe answers {fact!r} itself")
         case _:
+            return _observe_host(state, fact)
+
+
+def _observe_host(state: State, fact: HostFact) -> State:
+    match fact:
+        case facts.GuardSeen():
+            return replace(state, guard_alive=fact.alive)
+        case facts.WallClockSeen():
+            return replace(state, wall_ahead_s=fact.ahead_s)
+        case facts.VitalChecked():
+            return _vital_checked(state, fact)
+        case facts.Promised():
+            return _promised(state, fact)
+        case facts.MemoryLost():
+            return replace(state, memory_lost_at=fact.at)
+        case _:
             assert_never(fact)
 
 
@@ -109,8 +139,21 @@ def see_cluster(state: State, view: ClusterView) -> State:
     if state.cluster is not None and not view.term_revision:
         # Its key cannot be read: the last known term goes on. No change of leader can be written until it is mended.
         view = replace(view, term=state.cluster.term)
-    seen = replace(state, cluster=view, store_error="", store_failed_at=_failing_since(state, view))
+    seen = replace(
+        state,
+        cluster=view,
+        store_error="",
+        store_failed_at=_failing_since(state, view),
+        absent_since=_absent(state, view),
+        alone_since=None,
+    )
     return _with_vacancy(_with_term(seen, view), view, state.cluster)
+
+
+def _absent(state: State, view: ClusterView) -> tuple[tuple[str, Instant], ...]:
+    known = dict(state.absent_since)
+    names = sorted(view.roster.keys() - {member.name for member in view.members})
+    return tuple((name, known.get(name, view.seen_at)) for name in names)
 
 
 def _failing_since(state: State, view: ClusterView) -> Instant | None:
@@ -122,6 +165,8 @@ def _failing_since(state: State, view: ClusterView) -> Instant | None:
 def _with_term(state: State, view: ClusterView) -> State:
     me, lease = state.me.name, state.lease
     leads = view.leader is not None and view.leader.name == me and view.leader.lease_id == lease.lease_id
+    if not leads and view.leader is None and Scene(state, view.seen_at).leads_by_peers:
+        return state
     term = view.term if leads else Term(0)
     if term == lease.term:
         return state
@@ -138,11 +183,15 @@ def _with_vacancy(state: State, view: ClusterView, before: ClusterView | None) -
     if not is_open:
         return replace(state, vacancy=None)
     term = Term(view.term + 1)
-    if state.vacancy is not None and state.vacancy.term == term:
+    offered_in = view.request.mod_revision if offer is not None and view.request is not None else 0
+    vacancy = state.vacancy
+    if vacancy is not None and (vacancy.term, vacancy.offered_in) == (term, offered_in):
         return state
     former = before.leader.name if before is not None and before.leader is not None else ""
     open_after = before.revision if before is not None else 0
-    vacancy = Vacancy(term, view.seen_at, cold=not state.server.is_replica, open_after=open_after)
+    # The end of an offer opens another one: in between its holder may have started again and acknowledged writes.
+    cold = not state.server.is_replica
+    vacancy = Vacancy(term, view.seen_at, cold, open_after=open_after, offered_in=offered_in)
     return replace(state, vacancy=vacancy, passage=_passage(state, view, vacancy, former))
 
 
@@ -178,7 +227,30 @@ def _renewed(state: State, fact: facts.Renewed) -> State:
     return replace(state, lease=replace(state.lease, deadline=deadline))
 
 
-ENDING = ("StopServer", "HandOverStop", "Fence", "RestartServer", "Reinitialize", "Promote", "ExamineCrash")
+def _vital_checked(state: State, fact: facts.VitalChecked) -> State:
+    others = tuple(illness for illness in state.illnesses if illness.vital is not fact.vital)
+    if not fact.problem:
+        well = {**dict(state.vitals_at), fact.vital: fact.began_at}
+        return replace(state, illnesses=others, vitals_at=tuple(well.items()))
+    before = state.illness(fact.vital)
+    since = before.since if before is not None else fact.began_at
+    return replace(state, illnesses=(*others, Illness(fact.vital, fact.problem, since, fact.is_hung)))
+
+
+def _promised(state: State, fact: facts.Promised) -> State:
+    before = state.promised_until
+    until = fact.until if before is None else Instant(max(before, fact.until))
+    return replace(state, promised_to=fact.to, promised_until=until)
+
+
+def _without_vitals_of_server(state: State) -> State:
+    """Of a server that has ended nothing is known any more; its disks are checked on."""
+    illnesses = tuple(illness for illness in state.illnesses if illness.vital.is_of_disk)
+    vitals_at = tuple(pair for pair in state.vitals_at if pair[0].is_of_disk)
+    return replace(state, illnesses=illnesses, vitals_at=vitals_at, sync=None)
+
+
+ENDING = ("StopServer", "HandOverStop", "Fence", "RestartServer", "Reinitialize", "Promote", "ExamineCrash", "PutDown")
 
 
 def _probed(state: State, server: ServerView) -> State:
@@ -198,6 +270,8 @@ def _probed(state: State, server: ServerView) -> State:
             server = replace(server, phase=Phase.CRASHED, written_lsn=before.written_lsn)
             state = _with_crash(state, server.probed_at)
     age_s = server.last_message_age_s
+    if server.identity != before.identity:
+        state = _without_vitals_of_server(state)
     return replace(
         state,
         server=server,
@@ -206,6 +280,7 @@ def _probed(state: State, server: ServerView) -> State:
         not_streaming_since=_not_streaming_since(state, server),
         diverged=state.diverged and not server.streaming,
         must_clone=state.must_clone and not server.streaming,
+        sync=sync_in_force(state.sync, server),
     )
 
 
@@ -231,7 +306,7 @@ def _exited(state: State, fact: facts.ServerExited) -> State:
         walsenders=(),
         probed_at=fact.at,
     )
-    state = replace(state, server=server, verified_term=Term(0))
+    state = _without_vitals_of_server(replace(state, server=server, verified_term=Term(0)))
     return state if asked else _with_crash(state, fact.at)
 
 

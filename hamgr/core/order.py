@@ -21,6 +21,11 @@ def is_ahead_of(one: Ballot, other: Ballot) -> bool:
     return rank(one) < rank(other)
 
 
+def has_no_more_wal(one: Ballot, other: Ballot) -> bool:
+    """True when everything that `one` has is in `other`, as far as positions tell."""
+    return (one.timeline, one.lsn) <= (other.timeline, other.lsn)
+
+
 def best_first(ballots: Iterable[Ballot]) -> tuple[Ballot, ...]:
     """The ballots, winner first."""
     return tuple(sorted(ballots, key=rank))

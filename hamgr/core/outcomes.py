@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hamgr.core import actions
@@ -11,9 +11,10 @@ from hamgr.core.actions import AFTER_PROMOTION, GIVING_AWAY, Action
 from hamgr.core.cluster import Ballot
 from hamgr.core.facts import ActionEnded
 from hamgr.core.pipeline import Passage
+from hamgr.core.policy import margin_of
 from hamgr.core.result import Result
-from hamgr.core.state import Failure, HandOver, State
-from hamgr.core.units import Instant, Lsn, Timeline
+from hamgr.core.state import Crash, Failure, HandOver, State
+from hamgr.core.units import Instant, Lsn, Term, Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,18 @@ class WalEnd:
     lsn: Lsn | None
     was_clean: bool
     stop_began_at: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeersAnswered:
+    """Value of AskPeers. `sent_at`: before the first was asked. `is_alone`: every one of them, at least one, failed for
+    a reason that lies on this host.
+    """
+
+    sent_at: Instant
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Who did not promise, and why not."""
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,43 @@ def _examined(state: State, fact: ActionEnded) -> State:
         return state
     crash = replace(state.crash, examined_at=fact.at, end_timeline=end.timeline, end_lsn=end.lsn)
     return replace(state, crash=crash)
+
+
+def _put_down(state: State, fact: ActionEnded) -> State:
+    """A server that was put down is one that has crashed, and is examined already."""
+    action, end = fact.action, fact.outcome.value
+    if not isinstance(action, actions.PutDown) or not isinstance(end, WalEnd):
+        return state
+    crash = Crash(action.since, action.cause, fact.at, end.timeline, end.lsn)
+    return replace(state, crash=crash, verified_term=Term(0))
+
+
+def _peers_answered(state: State, fact: ActionEnded) -> State:
+    action, value = fact.action, fact.outcome.value
+    state = replace(state, peers_asked_at=fact.at)
+    if not isinstance(action, actions.AskPeers) or not isinstance(value, PeersAnswered):
+        return state
+    alone_since = (state.alone_since or fact.at) if value.is_alone else None
+    state = replace(state, alone_since=alone_since)
+    if not _is_done(fact) or state.lease.term != action.term:
+        return state
+    deadline = Instant(value.sent_at + action.ttl_s - margin_of(action.ttl_s))
+    known = state.lease.peer_deadline
+    return replace(state, lease=replace(state.lease, peer_deadline=deadline if known is None else max(known, deadline)))
+
+
+def _sync_set(state: State, fact: ActionEnded) -> State:
+    action = fact.action
+    if not _is_done(fact) or not isinstance(action, actions.SetSync):
+        return state
+    return replace(state, sync_given_up=action.rule is None)
+
+
+def _roster_written(state: State, fact: ActionEnded) -> State:
+    """A roster that was written makes void what was sent before it: each compares the one before."""
+    if not _is_done(fact) or not isinstance(fact.action, actions.PutRoster):
+        return state
+    return replace(state, roster_sent=tuple(sorted(fact.action.roster)))
 
 
 def _stopped_for_hand_over(state: State, fact: ActionEnded) -> State:
@@ -180,7 +230,7 @@ def _promoted(state: State, fact: ActionEnded) -> State:
     action, value = fact.action, fact.outcome.value
     if not _is_done(fact) or not isinstance(action, actions.Promote) or not isinstance(value, Promoted):
         return state
-    state = replace(state, verified_term=action.term, hand_over=None)
+    state = replace(state, verified_term=action.term, verified_at=fact.at, hand_over=None)
     passage = state.passage
     if passage is None or passage.term != action.term:
         return state
@@ -249,6 +299,10 @@ Mark = Callable[[State, ActionEnded], State]
 
 MARKS: dict[type[Action] | Any, Mark] = {
     actions.ExamineCrash: _examined,
+    actions.PutDown: _put_down,
+    actions.AskPeers: _peers_answered,
+    actions.PutRoster: _roster_written,
+    actions.SetSync: _sync_set,
     actions.HandOverStop: _stopped_for_hand_over,
     actions.PutOffer: _offered,
     actions.WithdrawOffer: _withdrawn,

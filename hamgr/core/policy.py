@@ -22,6 +22,11 @@ HOPELESS_AFTER = 3
 """So many promotions (or initdbs) failed in a row: the lease is left to run out, another may have more luck."""
 
 
+def margin_of(ttl_s: float) -> float:
+    """What a deadline gives away of a lease of that length. Seconds."""
+    return ttl_s * CLOCK_DRIFT + 0.05
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Dynamic configuration of one cluster. Relations between the timings are checked where it is parsed."""
@@ -46,11 +51,14 @@ class Policy:
     maximum_lag_on_syncnode_bytes: int = -1
     use_pg_rewind: bool = True
     use_slots: bool = True
+    probe_connection_timeout_s: float = 1.5
+    probe_commit_timeout_s: float = 2.0
+    probe_disk_timeout_s: float = 3.0
 
     @property
     def margin_s(self) -> float:
         """What a deadline gives away of the ttl, so that it comes before etcd's own whatever clocks do."""
-        return self.ttl_s * CLOCK_DRIFT + 0.05
+        return margin_of(self.ttl_s)
 
     @property
     def renew_interval_s(self) -> float:

@@ -11,7 +11,7 @@ from hamgr.core.units import Lsn
 def why_not(view: ClusterView, request: Request, policy: Policy) -> str:
     """The first check that the request fails, in words that say what to do; empty when it may begin."""
     if view.leader is None:
-        return _why_no_failover(view, request)
+        return _why_no_failover(view, request, policy)
     if not request.leader and not request.candidate:
         # Also what is left of a request key that nobody can read: it must not be taken for a wish.
         return "it names neither the leader nor a candidate"
@@ -29,7 +29,10 @@ def why_not(view: ClusterView, request: Request, policy: Policy) -> str:
 def successors(view: ClusterView, policy: Policy) -> tuple[Member, ...]:
     """Members that could take over from the leader, the one with the most WAL first."""
     leader = view.leader.name if view.leader else ""
-    fit = [m for m in view.members if m.name != leader and not _why_unfit(view, m, policy, ignore_lag=False)]
+    others = [member for member in view.members if member.name != leader]
+    fit = [
+        m for m in others if not (_why_unfit(view, m, policy, ignore_lag=False) or _why_not_in_sync(view, m, policy))
+    ]
     return tuple(sorted(fit, key=lambda m: (-(known_position(view, m) or 0), -m.tags.failover_priority, m.name)))
 
 
@@ -39,14 +42,15 @@ def known_position(view: ClusterView, member: Member) -> Lsn | None:
     return Lsn(position) if position else None
 
 
-def _why_no_failover(view: ClusterView, request: Request) -> str:
+def _why_no_failover(view: ClusterView, request: Request, policy: Policy) -> str:
     if request.leader:
         return "nobody leads: use `hamgr failover`"
     if not request.candidate:
         return "name the candidate"
-    if view.member(request.candidate) is None:
+    member = view.member(request.candidate)
+    if member is None:
         return f"no member {request.candidate} is up; members: {_names(view)}"
-    return ""
+    return "" if request.allow_data_loss else _why_not_in_sync(view, member, policy)
 
 
 def _why_not_candidate(view: ClusterView, request: Request, policy: Policy) -> str:
@@ -54,7 +58,8 @@ def _why_not_candidate(view: ClusterView, request: Request, policy: Policy) -> s
     if member is None:
         return f"no member {request.candidate} is up; members: {_names(view)}"
     ignore_lag = request.allow_data_loss or not request.is_switchover
-    return _why_unfit(view, member, policy, ignore_lag=ignore_lag)
+    unfit = _why_unfit(view, member, policy, ignore_lag=ignore_lag)
+    return unfit or ("" if request.allow_data_loss else _why_not_in_sync(view, member, policy))
 
 
 def _why_unfit(view: ClusterView, member: Member, policy: Policy, *, ignore_lag: bool) -> str:
@@ -64,8 +69,8 @@ def _why_unfit(view: ClusterView, member: Member, policy: Policy, *, ignore_lag:
         return f"{member.name} is not running, it is {member.state}"
     if member.role != "replica":
         return f"{member.name} is not a replica"
-    if policy.synchronous_mode != "off" and not ignore_lag and not _is_in_sync(view, member.name):
-        return f"{member.name} is not in the synchronous set"
+    if member.ill:
+        return f"{member.name} is ill: {member.ill}"
     position = known_position(view, member)
     if ignore_lag:
         return ""
@@ -78,8 +83,24 @@ def _why_unfit(view: ClusterView, member: Member, policy: Policy, *, ignore_lag:
     return ""
 
 
-def _is_in_sync(view: ClusterView, name: str) -> bool:
-    return view.sync is not None and name in view.sync.members
+def _why_not_in_sync(view: ClusterView, member: Member, policy: Policy) -> str:
+    """With synchronous mode only members of the electorate have every commit: what another one may lack is named."""
+    if policy.synchronous_mode == "off" or view.sync is None or not view.sync.leader:
+        return ""
+    if member.name in (view.sync.leader, *view.sync.members):
+        return ""
+    return (
+        f"{member.name} is not in the synchronous set: {bytes_at_risk(view, member)}; allow data loss to do it anyway"
+    )
+
+
+def bytes_at_risk(view: ClusterView, member: Member) -> str:
+    """What may be lost if that member leads, in words; positions are those last written to etcd."""
+    position = known_position(view, member)
+    if position is None:
+        return "how much it lacks is not known"
+    behind = max(0, view.status.optime - position)
+    return f"{behind} bytes of WAL are known to be at risk, and whatever was written since the leader last told"
 
 
 def _names(view: ClusterView) -> str:

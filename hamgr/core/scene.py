@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hamgr.core.actions import GIVING_AWAY, Action, Upstream
-from hamgr.core.cluster import ClusterView, LeaderKey, Member, Offer, Request
+from hamgr.core.cluster import ClusterView, LeaderKey, Member, Offer, Request, SyncState
 from hamgr.core.policy import KILL_BUDGET_S, STOP_BEFORE_KILL_S, Policy
 from hamgr.core.reasons import Reason
 from hamgr.core.server import Phase, ServerView
@@ -13,7 +13,7 @@ from hamgr.core.state import State
 from hamgr.core.units import Instant, WallTime, after
 
 FIRST_RETRY_S = 0.1
-LONGEST_RETRY_S = 10.0
+LONGEST_RETRY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +72,50 @@ class Scene:
         return self.state.cluster.leader if self.state.cluster else None
 
     @property
-    def holds_key(self) -> bool:
-        """The leader key names this member, hangs on its present lease, and the deadline has not come."""
-        lease = self.state.lease
+    def _holds_key_of_lease(self) -> bool:
         return (
             self.leader is not None
             and self.leader.name == self.me
-            and self.leader.lease_id == lease.lease_id
-            and lease.deadline is not None
-            and self.now < lease.deadline
+            and self.leader.lease_id == self.state.lease.lease_id
         )
+
+    @property
+    def holds_key(self) -> bool:
+        """The leader key names this member, hangs on its present lease, and the deadline has not come."""
+        deadline = self.state.lease.deadline
+        return self._holds_key_of_lease and deadline is not None and self.now < deadline
+
+    @property
+    def leads_by_peers(self) -> bool:
+        """Leads by the promises of its peers: they last, its term goes on, the key is its own or nobody's, and it has
+        not given the lead away.
+        """
+        lease, view = self.state.lease, self.state.cluster
+        if lease.term == 0 or lease.peer_deadline is None or self.now >= lease.peer_deadline or view is None:
+            return False
+        is_own = view.leader is None or self._holds_key_of_lease
+        gives_away = self.offer is not None or view.released_term == view.term or not self.is_settled
+        return is_own and view.term == lease.term and not gives_away
+
+    @property
+    def leads(self) -> bool:
+        """This member leads: by the key, or by its peers."""
+        return self.holds_key or self.leads_by_peers
+
+    @property
+    def deadline(self) -> Instant | None:
+        """Until when this member may be primary, by whichever lasts longer; None: by nothing."""
+        lease = self.state.lease
+        key_is_elsewhere = self.state.cluster is not None and not self._holds_key_of_lease
+        by_key = None if key_is_elsewhere else lease.deadline
+        by_peers = lease.peer_deadline if lease.term else None
+        return max((each for each in (by_key, by_peers) if each is not None), default=None)
 
     @property
     def may_be_primary(self) -> bool:
         """Entitled to a writable server: by the view, or, before the first view, by the lease it was adopted with."""
         if self.state.cluster is not None:
-            return self.holds_key
+            return self.leads
         lease = self.state.lease
         return lease.term > 0 and lease.deadline is not None and self.now < lease.deadline
 
@@ -99,7 +127,7 @@ class Scene:
     @property
     def has_time(self) -> bool:
         """Enough is left of the lease for starting something that would have to be stopped before its end."""
-        deadline = self.state.lease.deadline
+        deadline = self.deadline
         return deadline is not None and deadline - self.now > KILL_BUDGET_S + 2 * STOP_BEFORE_KILL_S
 
     @property
@@ -117,6 +145,12 @@ class Scene:
     def other_leader(self) -> str:
         """The other member that holds the leader key; empty when nobody does, or this member."""
         return self.leader.name if self.leader is not None and self.leader.name != self.me else ""
+
+    @property
+    def electorate(self) -> SyncState | None:
+        """With synchronous mode: who may be elected without losing an acknowledged commit; None: it does not bind."""
+        sync = self.view.sync
+        return sync if self.policy.synchronous_mode != "off" and sync is not None and sync.leader else None
 
     @property
     def upstream(self) -> Upstream:

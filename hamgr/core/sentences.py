@@ -7,9 +7,9 @@ from hamgr.core.reasons import Code, Reason
 SENTENCES: dict[Code, str] = {
     Code.STARTING: "starting: the local server has not been looked at yet",
     Code.LEADING: "leading in term {term}",
+    Code.LEADING_BY_PEERS: "leading in term {term} by the promises of the other members: etcd does not answer",
     Code.FOLLOWING: "following {leader}",
     Code.PAUSED: "paused: automatic changes are off, run `hamgr resume` to turn them on",
-    Code.BUSY: "waiting for {task} to end",
     Code.NO_VIEW: "etcd has not been read yet: {error}",
     Code.NO_LEASE: "getting a lease from etcd",
     Code.STORE_DOWN: "etcd does not answer: {error}",
@@ -21,6 +21,10 @@ SENTENCES: dict[Code, str] = {
     Code.NOT_ENTITLED: "fencing: the server may accept writes, and this member does not hold the leader key",
     Code.OTHER_LEADS: "fencing: the server may accept writes, and {leader} holds the leader key",
     Code.DEADLINE_NEAR: "stopping the server: the lease runs out in {left_s} s and could not be renewed",
+    Code.ALONE: "stopping the server: this host reaches nobody (no link, or no route), the lease will end",
+    Code.ILL: "the server is ill ({vital}: {problem}): looking whether others are better off",
+    Code.ILL_AND_NONE_BETTER: "the server is ill ({vital}: {problem}), nobody is better off: it stays as it is",
+    Code.PUTTING_DOWN: "putting the server down, it is ill ({vital}: {problem}) and others are well",
     Code.STOPPING: "stopping in order",
     Code.STOPPED: "stopped in order",
     Code.REPLACED: "this agent ends, to be replaced; server and lease stay",
@@ -28,6 +32,7 @@ SENTENCES: dict[Code, str] = {
     Code.WAIT_INITIALIZE: "waiting for {leader} to make the cluster",
     Code.WAIT_LEADER: "waiting for a leader: {why}",
     Code.RETAKING_KEY: "writing the leader key afresh: something sent before could still give it away",
+    Code.RETAKING_LEAD: "etcd answers again: taking the leader key again in term {term}",
     Code.OLD_LEASE: "the leader key names this member but hangs on a lease that it does not know: waiting for its end",
     Code.TWIN: "another agent lives under the name {name} at {address}: choose another `name`, or stop that one",
     Code.PROMOTING: "promoting in term {term}",
@@ -50,9 +55,17 @@ SENTENCES: dict[Code, str] = {
     Code.OLD_TIMELINE: "not a candidate: on timeline {own}, the cluster is on {cluster}",
     Code.NOT_CANDIDATE: "not a candidate: {candidate} was named",
     Code.NOT_IN_SYNC: "not a candidate: not in the synchronous set",
+    Code.NOT_IN_ROSTER: (
+        "not a candidate: the last leader had not entered this member as up ({roster}), and may lead on without etcd"
+    ),
+    Code.PROMISED: "not a candidate for {left_s} s: has promised {leader}, which leads without etcd, to wait",
+    Code.UNFIT: "not a candidate: {vital}: {problem}; others are well",
     Code.LACKS_OFFERED_WAL: "not a candidate: has WAL up to {own}, the leader's ends at {lsn}",
     Code.VOTING: "voting for term {term}",
     Code.WAIT_BALLOTS: "waiting for the ballots of {members}",
+    Code.WAIT_QUORUM: (
+        "waiting for {needed} more of {members} to vote with no more WAL than here: commits could be lost without them"
+    ),
     Code.WAIT_WINNER: "waiting for {winner}, whose ballot is greater, to take the lead",
     Code.TAKING_LEAD: "taking the lead in term {term}",
     Code.CLONING: "copying the data directory from {source}",

@@ -68,6 +68,33 @@ class Walsender:
     flush_lsn: Lsn
 
 
+class Vital(Enum):
+    """What a server must be able to do, each checked by itself once per loop_wait. DESIGN.md 5.7."""
+
+    CONNECTION = "connection"
+    """A fresh connection is accepted (also by a server whose ordinary connections are all taken)."""
+    COMMIT = "commit"
+    """A small commit is logged and flushed here; standbys do not matter. Checked on a primary only."""
+    DATA_DISK = "data_disk"
+    """The data directory's file system takes a write and an fsync, and has room."""
+    WAL_DISK = "wal_disk"
+    """So does that of the WAL, where it is another one."""
+
+    @property
+    def is_of_disk(self) -> bool:
+        return self in (Vital.DATA_DISK, Vital.WAL_DISK)
+
+
+@dataclass(frozen=True, slots=True)
+class Illness:
+    """One vital check after the other has failed since `since`. `is_hung`: it ended by its deadline, with no answer."""
+
+    vital: Vital
+    problem: str
+    since: Instant
+    is_hung: bool
+
+
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
     """A process that cannot be mistaken for a later one of the same pid."""
@@ -114,6 +141,10 @@ class ServerView:
     walsenders: tuple[Walsender, ...] = ()
     slots: Mapping[str, Lsn] = field(default_factory=dict)
     """Physical slots of this server and their positions."""
+    sync_names: str = ""
+    """synchronous_standby_names as it is in force."""
+    has_sentry: bool = False
+    """A session of this server watches the guard's page (docs/adr/0009)."""
     control: ControlFile | None = None
     """Read while the server does not run."""
 

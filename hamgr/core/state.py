@@ -10,7 +10,7 @@ from hamgr.core.actions import Action, Lane
 from hamgr.core.cluster import ClusterView, Tags
 from hamgr.core.pipeline import Passage
 from hamgr.core.policy import Policy
-from hamgr.core.server import ServerView
+from hamgr.core.server import Illness, ServerView, Vital
 from hamgr.core.units import Instant, Lsn, Term, Timeline
 
 
@@ -27,11 +27,14 @@ class Myself:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """This agent's lease. `term` is the one whose leader key hangs on it, 0 while it does not lead."""
+    """By what this member may lead, and until when. `term` is the one in which it leads, 0 while it does not."""
 
     lease_id: int = 0
     deadline: Instant | None = None
+    """Of the lease in etcd, on which the leader key hangs."""
     term: Term = Term(0)
+    peer_deadline: Instant | None = None
+    """By the promises of every member of the roster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """The server of a leader ended without our asking."""
+    """The server of a leader ended without our asking, or was put down because it was ill."""
 
     at: Instant
+    cause: str = "server_crashed"
+    """Code for the record of the failover that follows."""
     examined_at: Instant | None = None
     end_timeline: Timeline = Timeline(0)
     end_lsn: Lsn | None = None
@@ -94,6 +99,19 @@ class Vacancy:
     voted_at: Instant | None = None
     open_after: int = 0
     """Revision of the last view before it: a ballot as old as that was cast for something else."""
+    offered_in: int = 0
+    """mod_revision of the request that holds the offer which opened it; 0: nobody led."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncInForce:
+    """A synchronous rule that every walsender was seen to go by, and the end of WAL when that was first seen."""
+
+    names: str
+    """synchronous_standby_names."""
+    lsn: Lsn
+    has_caught_up: bool = False
+    """So many standbys as it waits for hold that WAL: whoever is elected by it lacks nothing older than the rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +160,7 @@ class State:
     prepared_at: Instant | None = None
     verified_term: Term = Term(0)
     """The term in which this server was seen to accept writes; 0: it has not been."""
+    verified_at: Instant = Instant(0.0)
     status_written_at: Instant | None = None
     not_streaming_since: Instant | None = None
     leader_heard_at: Instant | None = None
@@ -153,6 +172,26 @@ class State:
     foreign_since: Instant | None = None
     gave_up_at: Instant | None = None
     """When this member gave the leader key up because its server failed it."""
+    illnesses: tuple[Illness, ...] = ()
+    """Vital checks that failed the last time, at most one of each kind."""
+    vitals_at: tuple[tuple[Vital, Instant], ...] = ()
+    """When the last check of each kind that ended well began."""
+    promised_to: str = ""
+    promised_until: Instant | None = None
+    """Until then this member does not campaign: it has promised that to a leader."""
+    memory_lost_at: Instant | None = None
+    """What was promised before is not known: within one ttl of this it may be anything."""
+    peers_asked_at: Instant | None = None
+    """When the last round of asking the peers ended."""
+    alone_since: Instant | None = None
+    """Neither etcd nor any peer can be reached, for reasons that lie on this host (no link, no route)."""
+    roster_sent: tuple[str, ...] = ()
+    """Members entered by a roster of which nobody knows yet whether it took effect."""
+    absent_since: tuple[tuple[str, Instant], ...] = ()
+    """Members of the roster whose keys are gone, and since when."""
+    sync: SyncInForce | None = None
+    sync_given_up: bool = False
+    """The synchronous rule was left to the configuration again."""
 
     def is_busy(self, lane: Lane) -> bool:
         """True while an action of that lane is under way."""
@@ -161,6 +200,11 @@ class State:
     def running(self, kind: type) -> UnderWay | None:
         """The action of that class which is under way, if any."""
         return next((task for task in self.under_way if isinstance(task.action, kind)), None)
+
+    def illness(self, *vitals: Vital) -> Illness | None:
+        """The longest illness of these kinds (of any, if none is named)."""
+        found = [each for each in self.illnesses if not vitals or each.vital in vitals]
+        return min(found, key=lambda each: each.since, default=None)
 
     def failure(self, kind: str) -> Failure | None:
         """The present run of failures of that kind of action, if any."""

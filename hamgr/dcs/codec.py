@@ -34,6 +34,7 @@ def encode_member(member: Member) -> str:
         "pending_restart": member.pending_restart,
         "ready_for": member.ready_for,
         "note": member.note,
+        "ill": member.ill,
     }
     return encode_json(
         {

@@ -38,6 +38,10 @@ class ScopeKeys:
         return self.prefix + "term"
 
     @property
+    def released(self) -> str:
+        return self.prefix + "released"
+
+    @property
     def status(self) -> str:
         return self.prefix + "status"
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from hamgr.core.cluster import LeaderKey
+from hamgr.core.cluster import LeaderKey, SyncState
 from hamgr.core.units import Term
+from hamgr.dcs import codec
 from hamgr.dcs.keys import ScopeKeys
 from hamgr.dcs.ops import Compare, Delete, Entry, Op, Put, Range, Txn, absent, holds, prefix_end, unchanged
 
@@ -44,6 +45,10 @@ class LeaderClaim:
     ballots: Mapping[str, int] = field(default_factory=dict)
     """Member -> mod_revision of its ballot; 0: it must have none."""
     delete_request: bool = False
+    roster_revision: int | None = None
+    """None: the roster does not matter."""
+    sync_revision: int | None = None
+    """None: there is no synchronous mode. Else the electorate of that revision (0: none) becomes `me` alone."""
 
 
 def _change(
@@ -114,14 +119,22 @@ def take_leader(keys: ScopeKeys, claim: LeaderClaim) -> Change:
         unchanged(keys.term, claim.term_revision),
         unchanged(keys.request, claim.request_revision),
         unchanged(keys.config, claim.config_revision),
+        *((unchanged(keys.roster, claim.roster_revision),) if claim.roster_revision is not None else ()),
+        *((unchanged(keys.sync, claim.sync_revision),) if claim.sync_revision is not None else ()),
         *(unchanged(keys.ballot(name), revision) for name, revision in sorted(claim.ballots.items())),
     )
+    alone = Put(keys.sync, codec.encode_sync(SyncState(claim.me)))
     then: tuple[Op, ...] = (
         *_enter(keys, claim.me, claim.lease_id, claim.term),
-        Delete(keys.ballots, prefix_end(keys.ballots)),
+        _no_ballots(keys),
         *((Delete(keys.request),) if claim.delete_request else ()),
+        *((alone,) if claim.sync_revision is not None else ()),
     )
     return _change(compares, then, _lead_in(keys, claim.me, claim.lease_id, claim.term))
+
+
+def _no_ballots(keys: ScopeKeys) -> Delete:
+    return Delete(keys.ballots, prefix_end(keys.ballots))
 
 
 def reattach_leader(keys: ScopeKeys, me: str, old: LeaderKey, lease_id: int) -> Change:
@@ -134,11 +147,20 @@ def reattach_leader(keys: ScopeKeys, me: str, old: LeaderKey, lease_id: int) -> 
 
 
 def retake_leader(keys: ScopeKeys, me: str, lease_id: int, term_revision: int, roster_revision: int) -> Change:
-    """The leader key expired while etcd was gone and nobody led since: mine again, in the same term."""
+    """The leader key expired while etcd was gone and nobody led since: mine again, in the same term.
+
+    All ballots go: who voted has streamed and acknowledged since, so that what it voted with is no longer what it has.
+    """
+    is_led = _is_led_by_lease(keys, me, lease_id)
+
+    def is_done(found: Found) -> bool:
+        counted = found.get(keys.term)
+        return is_led(found) and (counted.mod_revision if counted else 0) == term_revision
+
     return _change(
         (absent(keys.leader), unchanged(keys.term, term_revision), unchanged(keys.roster, roster_revision)),
-        (Put(keys.leader, me, lease_id),),
-        _is_led_by_lease(keys, me, lease_id),
+        (Put(keys.leader, me, lease_id), _no_ballots(keys)),
+        is_done,
     )
 
 
@@ -162,11 +184,14 @@ def _held(keys: ScopeKeys, leader_revision: int) -> tuple[Compare, ...]:
 def release_leader(
     keys: ScopeKeys, me: str, term: Term, leader_revision: int = 0, parting: str | None = None
 ) -> Change:
-    """The leader key is not mine any more. Done as well when it was not mine before. `parting`: left in `failover`."""
+    """The leader key is not mine any more, and `released` says so of this term: nobody renews it through its peers.
+
+    Done as well when it was not mine before. `parting`: left in `failover`.
+    """
     parting_put = () if parting is None else (Put(keys.request, parting),)
     return _change(
         (holds(keys.leader, me), holds(keys.term, str(term)), *_held(keys, leader_revision)),
-        (Delete(keys.leader), *parting_put),
+        (Delete(keys.leader), Put(keys.released, str(term)), *parting_put),
         lambda found: _value(found, keys.leader) != me,
     )
 

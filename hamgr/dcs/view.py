@@ -33,7 +33,8 @@ def decode_view(keys: ScopeKeys, entries: Iterable[Entry], revision: int, seen_a
     """The view that these keys make. Keys that cannot be read are in `problems` and count as absent, but:
 
     a `config` that cannot be read is a Config without values; a `failover` that cannot be read is a Request
-    that asks for nothing, so that its revision can be compared and it can be cleared.
+    that asks for nothing, so that its revision can be compared and it can be cleared; a `sync` that cannot be read
+    is an electorate that elects nobody, which a leader can write over.
     """
     fields: dict[str, Any] = {}
     members: list[Member] = []
@@ -84,6 +85,7 @@ _UNREADABLE: dict[str, Callable[[Entry], dict[str, Any] | None]] = {
     "config": lambda entry: {"config": Config(None, entry.mod_revision)},
     "failover": lambda entry: {"request": Request(mod_revision=entry.mod_revision)},
     "failsafe": lambda entry: {"roster": {}, "roster_revision": entry.mod_revision},
+    "sync": lambda entry: {"sync": SyncState(mod_revision=entry.mod_revision)},
     "history": lambda entry: {"history": (), "history_revision": entry.mod_revision},
 }
 
@@ -112,6 +114,14 @@ def _term(_: str, text: str, entry: Entry) -> dict[str, Any]:
     if term < 0:
         raise ValueError(f"negative: {term}")
     return {"term": Term(term), "term_revision": entry.mod_revision}
+
+
+def _released(_: str, text: str, entry: Entry) -> dict[str, Any]:
+    # Unreadable counts as absent, which is 0: nobody then takes a leadership for given up that was not.
+    term = int(text)
+    if term < 0:
+        raise ValueError(f"negative: {term}")
+    return {"released_term": Term(term)}
 
 
 def _status(_: str, text: str, entry: Entry) -> dict[str, Any]:
@@ -198,6 +208,7 @@ def _member(name: str, text: str, entry: Entry) -> Member:
         pending_restart=_get(value, "pending_restart", bool, False),
         ready_for=_number(value, "ready_for"),
         note=_text(value, "note"),
+        ill=_text(value, "ill"),
         lease_id=entry.lease_id,
         mod_revision=entry.mod_revision,
     )
@@ -235,6 +246,7 @@ _DECODERS: dict[str, Callable[[str, str, Entry], Member | Ballot | dict[str, Any
     "config": _config,
     "leader": _leader,
     "term": _term,
+    "released": _released,
     "status": _status,
     "failover": _request,
     "sync": _sync,

@@ -7,6 +7,8 @@ import ctypes
 import os
 import select
 
+from hamgr.guard.layout import PRIORITY_NORMAL, PRIORITY_RAISED, PRIORITY_REALTIME
+
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 
@@ -30,22 +32,22 @@ def take_name() -> None:
         return
 
 
-def raise_priority() -> str | None:
+def raise_priority() -> tuple[int, str | None]:
     """Run before the server does after a thaw: real-time, else nice -10. Children get neither.
 
-    None when done, else what is missing. Source: sched(7), SCHED_RESET_ON_FORK.
+    What was reached (PRIORITY_...), and what is missing if it is neither. Source: sched(7), SCHED_RESET_ON_FORK.
     """
     try:
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
-        return None
+        return PRIORITY_REALTIME, None
     except OSError:
         pass
     try:
         os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
         os.setpriority(os.PRIO_PROCESS, 0, -10)
-        return None
+        return PRIORITY_RAISED, None
     except OSError as error:
-        return f"no raised priority (allow it by LimitRTPRIO=1 or LimitNICE=-10): {error.strerror}"
+        return PRIORITY_NORMAL, f"no raised priority (allow it by LimitRTPRIO=1 or LimitNICE=-10): {error.strerror}"
 
 
 def lock_memory() -> str | None:
@@ -62,10 +64,11 @@ def lock_memory() -> str | None:
 class ServiceManager:
     """systemd's notification socket, where there is one. Source: sd_notify(3)."""
 
-    __slots__ = ("_address", "_socket", "watchdog_ns")
+    __slots__ = ("_address", "_socket", "is_there", "watchdog_ns")
 
     def __init__(self) -> None:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
+        self.is_there = self._address != ""
         self._socket: _socket.socket | None = None
         self.watchdog_ns = 0
         """How often it hears WATCHDOG=1: a third of its limit, so that a round more does not exceed half; 0 = never."""

@@ -27,7 +27,10 @@ import time
 PAGE_NAME = "guard.page"
 SOCKET_NAME = "guard.sock"
 PAGE_BYTES = 4096
+WORD_BYTES = 8
 MAGIC = 0x48414D4752_0001_01  # "HAMGR", layout version 1
+PRIORITY_NORMAL, PRIORITY_RAISED, PRIORITY_REALTIME = 0, 1, 2
+WATCHDOG_OFF, WATCHDOG_ACTIVE, WATCHDOG_FAILED = 0, 1, 2
 EXIT_REPLACE_ME = 75
 EXIT_REFUSED_CONFIGURATION = 78
 _BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
@@ -40,8 +43,8 @@ def boottime_ns() -> int:
 
 def read_boot_id(path: str = _BOOT_ID_PATH) -> tuple[int, int]:
     """High and low 64 bits of the kernel's boot id. Raises OSError when /proc is not mounted."""
-    with open(path, encoding="ascii") as file:
-        whole = int(file.read().strip().replace("-", ""), 16)
+    with open(path, "rb") as file:
+        whole = int(file.read().strip().replace(b"-", b""), 16)
     return whole >> 64, whole & (2**64 - 1)
 
 
@@ -74,6 +77,7 @@ class SharedPage:
     term = Word(12)  # agent
     lease_id = Word(13)  # agent
     agent_heartbeat_ns = Word(14)  # agent
+    agent_farewell = Word(15)  # agent: 1 + its exit status, stored right before it ends; 0 while it runs
 
     guard_pid = Word(32)  # guard
     guard_start_ticks = Word(33)  # guard
@@ -85,6 +89,11 @@ class SharedPage:
     fenced_at_ns = Word(39)  # guard: when its last fence found nothing left
     fenced_processes = Word(40)  # guard: how many processes that fence killed
     fence_began_ns = Word(41)  # guard: when its last fence began
+    memory_locked = Word(42)  # guard: 1 = what it has touched stays in memory
+    priority = Word(43)  # guard: PRIORITY_...
+    watchdog = Word(44)  # guard: WATCHDOG_...
+    supervised = Word(45)  # guard: 1 = not the agent, but a service manager starts the next one
+    stand_in = Word(46)  # guard: 1 = started by the agent, makes room for one that was not
 
     __slots__ = ("_map", "words")
 
@@ -160,3 +169,9 @@ class SharedPage:
         """Unmap."""
         self.words.release()
         self._map.close()
+
+
+def offset_bytes(word: str) -> int:
+    """Where the word of that name begins in the file, for a reader that has no mapping."""
+    index: int = vars(SharedPage)[word].index
+    return index * WORD_BYTES

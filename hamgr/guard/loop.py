@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import _signal as signal  # type: ignore[import-not-found]  # `signal` itself costs 0.7 MiB of enumerations
 import os
-import select
-from _collections_abc import Callable
 
+from hamgr.guard.births import Births
 from hamgr.guard.commands import Clients
+from hamgr.guard.events import Events
 from hamgr.guard.fence import Fence
 from hamgr.guard.host import ServiceManager, say
 from hamgr.guard.keeper import SECOND, Keeper
 from hamgr.guard.layout import EXIT_REFUSED_CONFIGURATION, SharedPage, boottime_ns
+from hamgr.guard.orders import Orders
 from hamgr.guard.processes import NOBODY, Identity, open_pidfd, read_process, send_signal
 from hamgr.guard.spawn import server_environment, spawn
+from hamgr.guard.watchdog import Watchdog
 
 _MILLISECOND = 1_000_000
 _ARMED_TURN_NS = 100 * _MILLISECOND
@@ -37,28 +39,18 @@ _LAST_FENCE = "fencing, then ending"
 class Guard:
     """Everything the loop knows."""
 
-    def __init__(
-        self,
-        page: SharedPage,
-        runtime_dir: str,
-        data_dir: str,
-        agent_argv: list[str],
-        agent_timeout_ns: int,
-        stop_timeout_ns: int,
-        kill_budget_ns: int,
-    ) -> None:
+    def __init__(self, page: SharedPage, orders: Orders) -> None:
         """Listens at once; starts nothing. Raises OSError when the socket cannot be made."""
         self._page = page
-        self._data_dir = data_dir
-        self._stop_timeout_ns = stop_timeout_ns
-        self._kill_budget_ns = kill_budget_ns
-        self._clients = Clients(runtime_dir)
-        self._fence = Fence(page, data_dir)
-        self._keeper = Keeper(page, runtime_dir, agent_argv, agent_timeout_ns)
+        self._orders = orders
+        self._clients = Clients(orders.runtime_dir)
+        self._fence = Fence(page, orders.data_dir)
+        self._keeper = Keeper(page, orders.runtime_dir, orders.agent_argv, orders.agent_timeout_ns)
         self._manager = ServiceManager()
-        self._poller = select.poll()
-        self._on_ready: dict[int, Callable[[int], None]] = {}
-        self._pending_exec: dict[int, tuple[int, int | None]] = {}  # pid: its pipe, who asked
+        page.supervised = int(self._manager.is_there)
+        self._watchdog = Watchdog(page, orders.watchdog)
+        self._events = Events()
+        self._births = Births(self._events, self._on_exec)
         self._killing_for: list[int] = []
         self._agent_pidfd: int | None = None
         self._watched: Identity = NOBODY
@@ -76,16 +68,18 @@ class Guard:
     def run(self) -> int:
         """Guard until the end; the exit status."""
         self._catch_signals()
-        self._watch(self._clients.listener_fd, self._on_connect)
+        self._events.watch(self._clients.listener_fd, self._on_connect)
         self._agent_pidfd = self._keeper.adopt()
         if self._agent_pidfd is not None:
-            self._watch(self._agent_pidfd, lambda _: self._on_agent_end(None))
+            self._events.watch(self._agent_pidfd, lambda _: self._on_agent_end(None))
         else:
             self._keeper.start_due_ns = boottime_ns()
         self._manager.tell("READY=1")
         while self._exit_status is None:
             self._turn()
         self._manager.tell("STOPPING=1")
+        if not self._fence.server_lives():
+            self._watchdog.release()
         self._clients.close()
         return self._exit_status
 
@@ -100,12 +94,8 @@ class Guard:
         # Early by the part of a millisecond that poll cannot wait, rather than spinning through it.
         if self._exit_status is None and now + _MILLISECOND > self._rounds_due_ns:
             self._make_rounds(now)
-        if self._exit_status is None:
-            for fd, _ in self._poller.poll(self._pause_ms()):
-                self._rounds_due_ns = 0
-                handler = self._on_ready.get(fd)
-                if handler is not None:
-                    handler(fd)
+        if self._exit_status is None and self._events.wait(self._pause_ms()):
+            self._rounds_due_ns = 0
 
     def _make_rounds(self, now: int) -> None:
         """All but the deadline: after every event, and else only so often, for an idle guard costs nothing."""
@@ -129,7 +119,7 @@ class Guard:
             wake = min(wake, now + _ARMED_TURN_NS)
             deadline_ns = self._page.deadline_ns
             if deadline_ns:
-                wake = min(wake, deadline_ns - self._kill_budget_ns)
+                wake = min(wake, deadline_ns - self._orders.kill_budget_ns)
         return max(0, wake - now) // _MILLISECOND
 
     def _next_rounds_ns(self, now: int) -> int:
@@ -143,26 +133,19 @@ class Guard:
             due_ns = now + 20 * _MILLISECOND
         return due_ns
 
-    def _watch(self, fd: int, handler: Callable[[int], None]) -> None:
-        self._on_ready[fd] = handler
-        self._poller.register(fd, select.POLLIN)
-
-    def _unwatch(self, fd: int) -> None:
-        if self._on_ready.pop(fd, None) is not None:
-            self._poller.unregister(fd)
-
     # ---- the deadline
 
     def _mind_deadline(self) -> None:
         page = self._page
         if not self._fence.active and page.armed:
             deadline_ns = page.deadline_ns
-            left_ns = deadline_ns - self._kill_budget_ns - boottime_ns()
+            left_ns = deadline_ns - self._orders.kill_budget_ns - boottime_ns()
             if deadline_ns and left_ns < _MILLISECOND:
                 self._fence.begin()
                 say(f"deadline of term {page.term} reached, killing the server")
         if self._fence.active and self._fence.sweep():
             self._on_fenced()
+        self._watchdog.mind(boottime_ns(), page.armed or self._fence.active)
 
     def _on_fenced(self) -> None:
         took_ns = self._page.fenced_at_ns - self._page.fence_began_ns
@@ -183,8 +166,7 @@ class Guard:
                 return
             if pid == 0:
                 return
-            if pid in self._pending_exec:
-                self._settle_exec(pid)
+            self._births.settle(pid)
             if pid == self._keeper.agent[0]:
                 self._on_agent_end(os.waitstatus_to_exitcode(status))
             elif self._fence.servers.pop(pid, None) is not None:
@@ -200,7 +182,7 @@ class Guard:
         if told[0] not in self._fence.servers:
             self._watched_pidfd = open_pidfd(told)
             if self._watched_pidfd is not None:
-                self._watch(self._watched_pidfd, self._on_watched_end)
+                self._events.watch(self._watched_pidfd, self._on_watched_end)
 
     def _on_watched_end(self, _: int) -> None:
         self._forget_watched()
@@ -208,7 +190,7 @@ class Guard:
 
     def _forget_watched(self) -> None:
         if self._watched_pidfd is not None:
-            self._unwatch(self._watched_pidfd)
+            self._events.unwatch(self._watched_pidfd)
             os.close(self._watched_pidfd)
             self._watched_pidfd = None
 
@@ -221,17 +203,17 @@ class Guard:
         if due_ns is not None and now >= due_ns and self._phase == _KEEPING:
             reader = self._keeper.start()
             if reader is not None:
-                pid = self._keeper.agent[0]
-                self._pending_exec[pid] = (reader, None)
-                self._watch(reader, lambda _: self._settle_exec(pid))
+                self._births.expect(self._keeper.agent[0], reader, None)
         self._fence.spared = {os.getpid(), 1, self._keeper.agent[0]}
 
     def _on_agent_end(self, code: int | None) -> None:
         if self._agent_pidfd is not None:
-            self._unwatch(self._agent_pidfd)
+            self._events.unwatch(self._agent_pidfd)
             os.close(self._agent_pidfd)
             self._agent_pidfd = None
         self._keeper.bury()
+        if code is None and self._page.agent_farewell:
+            code = self._page.agent_farewell - 1
         if self._phase == _AGENT_STOPS:
             if code == 0 or (code is None and not self._fence.server_lives()):
                 self._leave()
@@ -260,7 +242,7 @@ class Guard:
 
     def _stop_server(self) -> None:
         self._phase = _SERVER_STOPS
-        self._phase_due_ns = boottime_ns() + self._stop_timeout_ns // 3
+        self._phase_due_ns = boottime_ns() + self._orders.stop_timeout_ns // 3
         for root in self._fence.roots():
             say(f"stopping the server (fast), postmaster {root[0]}")
             send_signal(root, signal.SIGINT)
@@ -287,7 +269,7 @@ class Guard:
     def _catch_signals(self) -> None:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        self._watch(reader, self._drain)
+        self._events.watch(reader, self._drain)
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
             signal.signal(signum, lambda number, _: self._signals.append(number))
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -312,7 +294,7 @@ class Guard:
                     self._stop_server()
                 else:
                     self._phase = _AGENT_STOPS
-                    self._phase_due_ns = boottime_ns() + self._stop_timeout_ns
+                    self._phase_due_ns = boottime_ns() + self._orders.stop_timeout_ns
                     self._keeper.forward(signal.SIGTERM)
 
     # ---- clients
@@ -320,7 +302,7 @@ class Guard:
     def _on_connect(self, _: int) -> None:
         fd = self._clients.accept()
         if fd is not None:
-            self._watch(fd, self._on_command)
+            self._events.watch(fd, self._on_command)
 
     def _on_command(self, fd: int) -> None:
         fields = self._clients.receive(fd)
@@ -333,6 +315,8 @@ class Guard:
         elif fields == ["kill"]:
             self._killing_for.append(fd)
             self._fence.begin()
+        elif fields == ["retire"]:
+            self._retire(fd)
         elif fields and fields[0] == "start":
             self._start_server(fd, fields[1:])
         elif fields:
@@ -345,32 +329,37 @@ class Guard:
             self._answer(fd, "error", "a fence is under way")
         else:
             try:
-                pid, reader = spawn(argv, server_environment(), self._data_dir)
+                pid, reader = spawn(argv, server_environment(), self._orders.data_dir)
             except OSError as error:
                 self._answer(fd, "error", f"cannot fork: {error.strerror}")
                 return
             child = read_process(pid)
             self._fence.servers[pid] = child.identity if child else (pid, 0)
-            self._pending_exec[pid] = (reader, fd)
-            self._watch(reader, lambda _: self._settle_exec(pid))
+            self._births.expect(pid, reader, fd)
 
-    def _settle_exec(self, pid: int) -> None:
-        """The pipe spoke: the program runs, or never will."""
-        reader, asked_by = self._pending_exec[pid]
-        try:
-            complaint = os.read(reader, 4096).decode(errors="replace")
-        except BlockingIOError:
-            return
-        del self._pending_exec[pid]
-        self._unwatch(reader)
-        os.close(reader)
-        if complaint and asked_by is None:
-            say(complaint)
-        elif complaint and asked_by is not None:
+    def _on_exec(self, pid: int, complaint: str, asked_by: int | None) -> None:
+        """The program runs, or never will."""
+        if asked_by is None:
+            if complaint:
+                say(complaint)
+        elif complaint:
             self._fence.servers.pop(pid, None)
             self._answer(asked_by, "error", complaint)
-        elif asked_by is not None:
+        else:
             self._answer(asked_by, "started", *self._fence.servers[pid])
+
+    def _retire(self, fd: int) -> None:
+        """A stand-in ends at once and touches nothing: whoever asked takes the lock, and adopts agent and server."""
+        if not self._orders.is_stand_in:
+            self._answer(fd, "error", "not a stand-in")
+        elif self._phase != _KEEPING or self._fence.active or self._births.are_pending:
+            self._answer(fd, "error", "busy")
+        else:
+            say("a stand-in's work is over: making room for the guard that was started")
+            # The agent leaves whoever asked the time to take over.
+            self._page.supervised = 1
+            self._answer(fd, "retiring")
+            self._exit_status = 0
 
     def _answer(self, fd: int, *fields: object) -> None:
         if not self._clients.send(fd, *fields):
@@ -381,9 +370,7 @@ class Guard:
             self._answer(fd, *fields)
 
     def _drop(self, fd: int) -> None:
-        self._unwatch(fd)
+        self._events.unwatch(fd)
         self._clients.drop(fd)
         self._killing_for = [other for other in self._killing_for if other != fd]
-        for pid, (reader, asked_by) in self._pending_exec.items():
-            if asked_by == fd:
-                self._pending_exec[pid] = (reader, -1)
+        self._births.forget_client(fd)

@@ -1,47 +1,22 @@
-"""The guard's start: arguments, the lock that makes it the only one, then the loop."""
+"""The guard's start: orders, the lock that makes it the only one, then the loop."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import time
 
+from hamgr.guard.commands import ask_to_retire
 from hamgr.guard.host import lock_memory, raise_priority, say, take_name
 from hamgr.guard.layout import PAGE_NAME, SharedPage
 from hamgr.guard.loop import Guard
+from hamgr.guard.orders import Orders
 from hamgr.guard.processes import read_process
 
 EXIT_USAGE = 2
 EXIT_SECOND_GUARD = 3
-_OPTIONS = ("runtime-dir", "data-dir", "agent-timeout", "stop-timeout", "kill-budget")
-
-
-def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Options by name and the agent's command line. Raises ValueError with what is wrong.
-
-    By hand: argparse costs more memory than the guard.
-    """
-    if "--" not in arguments:
-        raise ValueError("the agent's command line is missing (after --)")
-    split = arguments.index("--")
-    options, agent_argv = {}, arguments[split + 1 :]
-    for argument in arguments[:split]:
-        name, equals, value = argument.removeprefix("--").partition("=")
-        if not equals or name not in _OPTIONS:
-            raise ValueError(f"unknown argument {argument}")
-        options[name] = value
-    missing = [name for name in _OPTIONS if name not in options]
-    if missing:
-        raise ValueError(f"missing argument --{missing[0]}=")
-    if not agent_argv or not os.path.isabs(agent_argv[0]):
-        raise ValueError("the agent's command line must begin with an absolute path")
-    return options, agent_argv
-
-
-def _nanoseconds(options: dict[str, str], name: str) -> int:
-    try:
-        return int(float(options[name]) * 1_000_000_000)
-    except (ValueError, OverflowError):
-        raise ValueError(f"--{name} takes seconds, not {options[name]}") from None
+_ROOM_S = 2.0
+_LOOK_S = 0.02
 
 
 def _lock(runtime_dir: str) -> bool:
@@ -58,32 +33,62 @@ def _lock(runtime_dir: str) -> bool:
     return True
 
 
+def _lock_with_patience(page: SharedPage, runtime_dir: str) -> bool:
+    """As `_lock`, after a stand-in that has it was asked to make room.
+
+    Waits for a guard that is no stand-in, too: a service manager that restarts at once must not spin.
+    """
+    end = time.monotonic() + _ROOM_S
+    while not _lock(runtime_dir):
+        if time.monotonic() > end:
+            return False
+        if page.stand_in:
+            ask_to_retire(runtime_dir)
+        time.sleep(_LOOK_S)
+    return True
+
+
+def _become_the_guard(page: SharedPage, orders: Orders) -> None:
+    """What this host allows, and who the guard is, is on the page; the pid last, since others wait for it."""
+    own = read_process(os.getpid())
+    page.priority, no_priority = raise_priority()
+    no_lock = lock_memory()
+    page.memory_locked = int(no_lock is None)
+    for complaint in (no_priority, no_lock):
+        if complaint:
+            say(complaint)
+    page.stand_in = int(orders.is_stand_in)
+    page.guard_start_ticks = own.start_ticks if own else 0
+    page.guard_pid = os.getpid()
+
+
 def main(arguments: list[str]) -> int:
     """Run the guard to its end; the exit status."""
     try:
-        options, agent_argv = parse(arguments)
-        timeouts = [_nanoseconds(options, name) for name in _OPTIONS[2:]]
+        orders = Orders(arguments)
     except ValueError as error:
         say(str(error))
         return EXIT_USAGE
     take_name()
     try:
-        page = SharedPage.open(options["runtime-dir"])
+        page = SharedPage.open(orders.runtime_dir)
     except OSError as error:
-        say(f"cannot open the page in {options['runtime-dir']}: {error.strerror}")
+        say(f"cannot open the page in {orders.runtime_dir}: {error.strerror}")
         return EXIT_USAGE
-    if not _lock(options["runtime-dir"]):
-        say(f"another guard, pid {page.guard_pid}, holds {options['runtime-dir']}")
+    if orders.is_stand_in:
+        if not _lock(orders.runtime_dir):
+            return 0
+        # The agent that started it goes on; its other end, in a session of its own, is nobody's child. Keeps the lock.
+        if os.fork():
+            return 0
+        os.setsid()
+    elif not _lock_with_patience(page, orders.runtime_dir):
+        say(f"another guard, pid {page.guard_pid}, holds {orders.runtime_dir}")
         return EXIT_SECOND_GUARD
-    own = read_process(os.getpid())
-    page.guard_start_ticks = own.start_ticks if own else 0
-    page.guard_pid = os.getpid()
-    for complaint in (raise_priority(), lock_memory()):
-        if complaint:
-            say(complaint)
+    _become_the_guard(page, orders)
     try:
-        guard = Guard(page, options["runtime-dir"], options["data-dir"], agent_argv, *timeouts)
+        guard = Guard(page, orders)
     except OSError as error:
-        say(f"cannot listen in {options['runtime-dir']}: {error}")
+        say(f"cannot listen in {orders.runtime_dir}: {error}")
         return EXIT_USAGE
     return guard.run()

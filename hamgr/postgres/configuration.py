@@ -1,7 +1,8 @@
 """The server's configuration files: ours (`hamgr.conf`), included last from the user's postgresql.conf.
 
 Order of precedence, lowest first: postgresql.conf, hamgr.conf (our defaults, then the configured parameters),
-hamgr.upstream.conf (what changes with the leader), postgresql.auto.conf (ALTER SYSTEM), command line.
+hamgr.upstream.conf and hamgr.sync.conf (what changes with the leader and with the synchronous set),
+postgresql.auto.conf (ALTER SYSTEM), command line.
 Blocking: call through Disk.
 """
 
@@ -22,14 +23,18 @@ from hamgr.postgres.versions import Version
 
 OURS = "hamgr.conf"
 UPSTREAM = "hamgr.upstream.conf"
+SYNC = "hamgr.sync.conf"
 INCLUDE = f"include '{OURS}'"
 CONF_MODE = 0o600
+RESERVED_CONNECTIONS = 6
 
 DEFAULTS: Mapping[str, str] = {
     "wal_level": "replica",
     "max_wal_senders": "10",
     "max_replication_slots": "10",
     "wal_keep_size": "128MB",
+    # For this agent's own sessions when clients have taken all others: kept, fresh, committing, checkpoint, sentry.
+    "superuser_reserved_connections": str(RESERVED_CONNECTIONS),
     # After a refused connection a replica sleeps this long before it tries the new primary.
     "wal_retrieve_retry_interval": "100ms",
     "wal_receiver_timeout": "5s",
@@ -61,6 +66,7 @@ RESERVED = frozenset(
 )
 """Always set by us; a configured value is left out."""
 
+SYNC_LINE = re.compile(r"^\s*synchronous_standby_names\s*=\s*'(.*)'\s*$", re.IGNORECASE)
 RECOVERY_LINE = re.compile(r"^\s*(primary_conninfo|primary_slot_name|recovery_target\w*)\b", re.IGNORECASE)
 PARAMETER_NAME = re.compile(r"^[A-Za-z_][\w.]*$")
 
@@ -103,9 +109,17 @@ def rendered(config: ServerConfig, version: Version, floors: Mapping[str, int]) 
         declared = values.get(name) or declared_value(config, name) or str(SHARED_MEMORY_DEFAULTS[name])
         if declared.isdigit() and int(declared) < floor:
             values[name] = str(floor)
+    _leave_connections(config, values)
     lines = [f"{name} = {quoted(value)}" for name, value in sorted(values.items())]
-    upstream = f"include_if_exists '{UPSTREAM}'"
-    return "\n".join(["# Written by hamgr; changes here are overwritten.", *lines, upstream, ""])
+    last = [f"include_if_exists '{name}'" for name in (UPSTREAM, SYNC)]
+    return "\n".join(["# Written by hamgr; changes here are overwritten.", *lines, *last, ""])
+
+
+def _leave_connections(config: ServerConfig, values: dict[str, str]) -> None:
+    """Our reserve is no more than a third of all connections: a server with fewer would not even start."""
+    total = values.get("max_connections") or declared_value(config, "max_connections")
+    if "superuser_reserved_connections" not in config.parameters and total.isdigit():
+        values["superuser_reserved_connections"] = str(min(RESERVED_CONNECTIONS, int(total) // 3))
 
 
 def write(config: ServerConfig, version: Version, floors: Mapping[str, int]) -> bool:
@@ -154,13 +168,31 @@ def write_upstream(config: ServerConfig, upstream: Upstream) -> bool:
     return disarm_auto_conf(config.data_dir) or changed
 
 
-def disarm_auto_conf(data_dir: Path) -> bool:
-    """postgresql.auto.conf says nothing of upstream and recovery target; True if it did."""
+def write_sync(config: ServerConfig, text: str | None) -> bool:
+    """synchronous_standby_names is `text` once the server reloads, whatever is configured; True if that is a change.
+
+    None: what is configured holds, ALTER SYSTEM included.
+    """
+    path = config.settings_dir / SYNC
+    if text is None:
+        return files.remove(path)
+    changed = files.write_if_changed(path, f"synchronous_standby_names = {quoted(text)}\n", CONF_MODE)
+    return disarm_auto_conf(config.data_dir, SYNC_LINE) or changed
+
+
+def read_sync(config: ServerConfig) -> str | None:
+    """What `write_sync` wrote last; None: nothing."""
+    found = SYNC_LINE.match(files.read_text(config.settings_dir / SYNC) or "")
+    return found[1].replace("''", "'").replace("\\\\", "\\") if found else None
+
+
+def disarm_auto_conf(data_dir: Path, lines: re.Pattern[str] = RECOVERY_LINE) -> bool:
+    """postgresql.auto.conf has none of those lines, which would win over what we write; True if it had."""
     path = data_dir / "postgresql.auto.conf"
     text = files.read_text(path)
     if text is None:
         return False
-    kept = [line for line in text.splitlines(keepends=True) if not RECOVERY_LINE.match(line)]
+    kept = [line for line in text.splitlines(keepends=True) if not lines.match(line)]
     return files.write_if_changed(path, "".join(kept)) if len(kept) != len(text.splitlines()) else False
 
 

@@ -10,13 +10,15 @@ from pathlib import Path
 
 from hamgr.core.server import DataDir, Phase, ServerIdentity, ServerView
 from hamgr.core.units import Instant, Timeline
-from hamgr.postgres import control, process, source
+from hamgr.postgres import control, process, source, sql
 from hamgr.postgres.config import ServerConfig
 from hamgr.postgres.disk import Disk
 from hamgr.postgres.errors import ServerError
+from hamgr.postgres.knock import lets_nobody_in
 from hamgr.postgres.probe import Answer, pending_restart, probe_sql
 from hamgr.postgres.sql import Sql
 
+KNOCK_S = 0.3
 PHASES = {"starting": Phase.STARTING, "stopping": Phase.STOPPING}
 
 
@@ -116,6 +118,8 @@ class Observer:
             pending_restart_reason=self._pending,
             walsenders=answer.walsenders,
             slots=answer.slots,
+            sync_names=answer.sync_names,
+            has_sentry=answer.has_sentry,
         )
 
     async def _silent(self, identity: ServerIdentity, problem: str) -> ServerView:
@@ -128,6 +132,9 @@ class Observer:
         phase = PHASES.get(named.status if named else "", Phase.RUNNING)
         if self.is_stopping:
             phase = Phase.STOPPING
+        elif phase is Phase.RUNNING and await lets_nobody_in(self._config, sql.DATABASE, KNOCK_S):
+            # After the crash of a backend it recovers, of which postmaster.pid does not tell.
+            phase = Phase.STARTING
         in_recovery = True if is_standby else None
         return ServerView(
             phase=phase, data_dir=DataDir.VALID, identity=identity, in_recovery=in_recovery, problem=problem

@@ -38,7 +38,9 @@ SELECT r.rec,
                    ORDER BY s.application_name)
           FROM pg_stat_replication s),
        (SELECT json_object_agg(slot_name, coalesce(restart_lsn, '0/0')::text)
-          FROM pg_get_replication_slots() WHERE slot_type = 'physical')
+          FROM pg_get_replication_slots() WHERE slot_type = 'physical'),
+       current_setting('synchronous_standby_names'),
+       EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'hamgr sentry')
   FROM (SELECT pg_is_in_recovery() AS rec) r
 """
 
@@ -75,6 +77,8 @@ class Answer:
     last_message_age_s: float | None
     walsenders: tuple[Walsender, ...] = ()
     slots: Mapping[str, Lsn] = field(default_factory=dict)
+    sync_names: str = ""
+    has_sentry: bool = False
 
 
 async def probe_sql(sql: Sql, major: int, *, timeout_s: float = 2.0) -> Answer:
@@ -114,6 +118,8 @@ def parse_answer(row: tuple[Any, ...]) -> Answer:
         last_message_age_s=None if age_s is None else float(age_s),
         walsenders=tuple(_walsender(sender) for sender in row[15] or ()),
         slots={name: Lsn.parse(text) for name, text in (row[16] or {}).items()},
+        sync_names=row[17],
+        has_sentry=row[18],
     )
 
 

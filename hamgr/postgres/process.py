@@ -43,15 +43,19 @@ class PidFile:
 
 
 def read_pid_file(data_dir: Path) -> PidFile | None:
-    """The file, or None if there is none or it is no postmaster's (garbage, half written). Blocking."""
+    """The file, or None if there is none or it is no postmaster's (garbage, half written). Blocking.
+
+    A single-user server, which pg_rewind runs to recover a crashed one, writes its pid as a negative number: it takes
+    no connection, so it is no server that could acknowledge anything. Source: miscinit.c, CreateLockFile.
+    """
     try:
         lines = (data_dir / "postmaster.pid").read_text(errors="replace").splitlines()
     except OSError:
         return None
-    if len(lines) < 2 or not lines[0].strip().lstrip("-").isdigit():
+    if len(lines) < 2 or not lines[0].strip().isdigit():
         return None
     status = lines[7].strip() if len(lines) > 7 else ""
-    return PidFile(abs(int(lines[0])), lines[1].strip(), status)
+    return PidFile(int(lines[0]), lines[1].strip(), status)
 
 
 def start_ticks(pid: int) -> int | None:

@@ -9,18 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from hamgr.core.actions import Upstream
+from hamgr.core.quorum import SyncRule
 from hamgr.core.server import ServerIdentity
 from hamgr.core.units import Lsn, Timeline
-from hamgr.postgres import clone, configuration, control, process, programs, source, wal
+from hamgr.postgres import clone, configuration, control, process, programs, receiver, source, wal
 from hamgr.postgres import promote as promotion
 from hamgr.postgres import rewind as rewinding
 from hamgr.postgres import sql as sql_access
 from hamgr.postgres.config import ServerConfig, Value, find_bin_dir
 from hamgr.postgres.disk import Disk
-from hamgr.postgres.errors import Diverged, RewindFailed, ServerBroken, ServerError, ServerRefused
+from hamgr.postgres.errors import Diverged, RewindFailed, ServerBroken, ServerError, ServerRefused, ServerUnavailable
 from hamgr.postgres.parent import Parent
+from hamgr.postgres.sentry import WatchedPage, ensure_sentry
 from hamgr.postgres.sight import PROBE_S, SeenServer
 from hamgr.postgres.slot_keeper import SlotKeeper
+from hamgr.postgres.synchronous import SyncSetting
 from hamgr.postgres.versions import Version, version
 
 START_S = 300.0
@@ -37,6 +40,7 @@ class LocalServer(SeenServer):
         self._parent = parent
         self._version = known
         self._slots = SlotKeeper(config, disk, self._sql)
+        self._sync = SyncSetting(config, disk, self._sql, self.reload)
 
     # -- starting and stopping ---------------------------------------------------------------------------------
 
@@ -63,7 +67,7 @@ class LocalServer(SeenServer):
 
     async def start_standby(
         self,
-        upstream: Upstream,
+        upstream: Upstream | None,
         *,
         timeout_s: float = STANDBY_START_S,
         spawned: Callable[[ServerIdentity], None] | None = None,
@@ -71,10 +75,12 @@ class LocalServer(SeenServer):
     ) -> ServerIdentity:
         """The server runs in recovery, accepts reading connections and streams from `upstream` if it names a host.
 
-        Raises ServerUnavailable if it does not accept connections in time; it goes on starting.
+        None: from where it was told to stream before. Raises ServerUnavailable if it does not accept connections in
+        time; it goes on starting.
         """
         found = await control.read_control(self.bin_dir, self.config.data_dir)
-        await self.disk.run(lambda: configuration.write_upstream(self.config, upstream), "write the upstream")
+        if upstream is not None:
+            await self.disk.run(lambda: configuration.write_upstream(self.config, upstream), "write the upstream")
         await self._write_start_files(standby=True, floors=found.floors)
         return await self._spawn(timeout_s, spawned, progress)
 
@@ -152,9 +158,35 @@ class LocalServer(SeenServer):
             await self.reload()
         return changed
 
-    async def promote(self, timeout_s: float, *, old_timeline: Timeline) -> promotion.Promotion:
-        """The running standby is a primary on a timeline after `old_timeline` and has committed."""
-        return await promotion.promote(self._sql, timeout_s, old_timeline=old_timeline)
+    async def promote(
+        self, timeout_s: float, *, old_timeline: Timeline, sync: SyncRule | None = None
+    ) -> promotion.Promotion:
+        """The running standby is a primary on a timeline after `old_timeline` and has committed; `sync` is in force.
+
+        No commit is acknowledged before that, if `sync` waits for any standby.
+        """
+        await self._sync.prepare(sync)
+        promoted = await promotion.promote(self._sql, timeout_s, old_timeline=old_timeline)
+        if sync is not None and sync.count:
+            await self._sync.put_in_force(sync)
+        return promoted
+
+    async def set_sync(self, rule: SyncRule | None) -> None:
+        """The running primary's commits wait for `rule`; see SyncSetting.put_in_force."""
+        await self._sync.put_in_force(rule)
+
+    async def stop_receiver(self) -> None:
+        """The replica receives no more until `follow`, and what it received is flushed.
+
+        Raises ServerUnavailable if its receiver does not end in time.
+        """
+        try:
+            await receiver.stop(self._sql, self._forget_upstream)
+        except TimeoutError as error:
+            raise ServerUnavailable("the WAL receiver does not end") from error
+
+    async def _forget_upstream(self) -> None:
+        await self.follow(Upstream())
 
     async def verify(self) -> promotion.Promotion:
         """The running primary has committed; it was promoted (or started) before."""
@@ -175,6 +207,10 @@ class LocalServer(SeenServer):
         """Physical slots stand for those members (this one left out); see SlotKeeper.ensure."""
         if self.config.use_slots:
             await self._slots.ensure(members, in_recovery=in_recovery, positions=positions or {})
+
+    async def ensure_sentry(self, page: WatchedPage) -> bool:
+        """The server ends by itself before the deadline on that page; see `hamgr.postgres.sentry`. False: as before."""
+        return await ensure_sentry(self.config, self._sql, page)
 
     # -- the data directory ------------------------------------------------------------------------------------
 
@@ -294,6 +330,7 @@ class LocalServer(SeenServer):
         self.config = config
         self._observer.configure(config)
         self._slots.configure(config)
+        self._sync.configure(config)
 
     async def _configuration_error(self) -> str:
         """What the server says against its configuration files; empty if nothing. They are only read."""

@@ -78,13 +78,21 @@ class SeenServer:
         """Rows of one statement on the persistent superuser connection."""
         return await self._sql.query(statement, parameters, timeout_s=timeout_s)
 
-    async def check_commit(self, *, timeout_s: float) -> None:
-        """A fresh connection committed and the commit is flushed."""
-        await health.check_commit(self.config, timeout_s=timeout_s)
+    async def open_door(self, patience_s: float) -> health.Door:
+        """How the server answers a fresh connection. No deadline: see health."""
+        return await health.open_door(self.config, patience_s)
 
-    async def check_disk(self, *, timeout_s: float) -> None:
-        """Data and WAL file systems took a write and an fsync."""
-        await health.check_disk(self.config, self.disk, timeout_s=timeout_s)
+    async def commit(self, door: health.Door) -> str | None:
+        """What is wrong with a commit. No deadline: see health."""
+        return await health.commit(self.config, self._sql, door)
+
+    def write_data_disk(self) -> str | None:
+        """What is wrong with the data directory's file system. Blocking, and not through `disk`: see health."""
+        return health.write_data_disk(self.config)
+
+    def write_wal_disk(self) -> str | None:
+        """What is wrong with the WAL's file system, where it is another one. Blocking."""
+        return health.write_wal_disk(self.config)
 
     async def shutdown_lsn(self) -> Lsn:
         """Where the WAL of a cleanly stopped server ends: behind the shutdown checkpoint."""

@@ -13,7 +13,7 @@ from pydantic import Field
 from hamgr.core.policy import Policy
 from hamgr.settings.kinds import Bytes, Lines, Parameters, Seconds, SynchronousMode
 from hamgr.settings.problem import Problem, join, warning
-from hamgr.settings.relations import adjust_timings, timing_problems
+from hamgr.settings.relations import adjust_timings, overridden_rule, timing_problems
 from hamgr.settings.section import OWN, Section, option
 from hamgr.settings.sort import fit, sort_out
 
@@ -102,6 +102,27 @@ class DynamicSettings(Section):
         gt=0,
         le=60,
     )
+    probe_connection_timeout: Seconds = option(
+        _DEFAULT.probe_connection_timeout_s,
+        "A primary that gives no fresh connection for so long is ill: another member takes over if one is better off.",
+        origin=OWN,
+        ge=0.1,
+        le=3600,
+    )
+    probe_commit_timeout: Seconds = option(
+        _DEFAULT.probe_commit_timeout_s,
+        "A primary that takes longer than this to flush a small commit is ill; standbys do not matter here.",
+        origin=OWN,
+        ge=0.1,
+        le=3600,
+    )
+    probe_disk_timeout: Seconds = option(
+        _DEFAULT.probe_disk_timeout_s,
+        "A member whose data or WAL file system takes longer for a small write and fsync, or has no room, is ill.",
+        origin=OWN,
+        ge=0.1,
+        le=3600,
+    )
     member_slots_ttl: Seconds = option(
         _DEFAULT.member_slots_ttl_s,
         "The slot of a member that vanished is kept for this long.",
@@ -155,6 +176,9 @@ class DynamicSettings(Section):
             maximum_lag_on_syncnode_bytes=self.maximum_lag_on_syncnode,
             use_pg_rewind=self.postgresql.use_pg_rewind,
             use_slots=self.postgresql.use_slots,
+            probe_connection_timeout_s=self.probe_connection_timeout,
+            probe_commit_timeout_s=self.probe_commit_timeout,
+            probe_disk_timeout_s=self.probe_disk_timeout,
         )
 
 
@@ -174,16 +198,13 @@ def parse_dynamic(raw: object, at: str = "") -> tuple[DynamicSettings, tuple[Pro
         return DynamicSettings(), (*problems, *broken)
     adjusted, notes = adjust_timings(settings.policy(), frozenset(map(str, raw)), at)
     changes = {"loop_wait": adjusted.loop_wait_s, "retry_timeout": adjusted.retry_timeout_s}
-    silent = tuple(_without_effect(settings, frozenset(map(str, raw)), at))
+    silent = tuple(_without_effect(settings, at))
     return settings.model_copy(update=changes), (*problems, *broken, *notes, *silent)
 
 
-def _without_effect(settings: DynamicSettings, given: frozenset[str], at: str) -> Iterator[Problem]:
-    """What an operator asked for by name and would rely on, and what this version does not do."""
-    if settings.synchronous_mode != "off":
-        yield warning(join(at, "synchronous_mode"), "not yet: replication stays asynchronous")
-    if settings.failsafe_mode and "failsafe_mode" in given:
-        yield warning(join(at, "failsafe_mode"), "not yet: the primary stops at its deadline while etcd is gone")
+def _without_effect(settings: DynamicSettings, at: str) -> Iterator[Problem]:
+    """What an operator asked for by name and would rely on, and what is not done."""
+    yield from overridden_rule(settings.synchronous_mode, settings.postgresql.parameters, join(at, "postgresql"))
     for name, value in (("slots", settings.slots), ("ignore_slots", settings.ignore_slots)):
         if value:
             yield warning(join(at, name), "not yet: it has no effect")

@@ -13,7 +13,7 @@ from hamgr.core.policy import Policy
 from hamgr.settings.dynamic import DynamicSettings, parse_dynamic
 from hamgr.settings.patroni import STORES
 from hamgr.settings.problem import Problem, SettingsError, warning
-from hamgr.settings.relations import usable_s
+from hamgr.settings.relations import overridden_rule, usable_s
 from hamgr.settings.shown import Loaded, leaves
 from hamgr.settings.sort import sort_out, value_problems
 from hamgr.settings.source import Source, add_environment, read_file
@@ -115,12 +115,14 @@ def _relations(settings: Settings, policy: Policy) -> Iterator[Problem]:
     yield from _password_problems(settings)
     yield from _guard_problems(settings, policy)
     yield from _without_effect(settings)
+    yield from overridden_rule(policy.synchronous_mode, settings.postgresql.parameters, "postgresql")
     if (settings.restapi.keyfile or settings.restapi.keyfile_password) and not settings.restapi.certfile:
         yield Problem("restapi.certfile", "is missing, but a key for it is given")
     if settings.restapi.verify_client != "none" and not (settings.restapi.certfile and settings.restapi.cafile):
         yield Problem("restapi.verify_client", "needs certfile and cafile")
     if bool(settings.etcd3.cert) != bool(settings.etcd3.key) and settings.etcd3.key:
         yield Problem("etcd3.cert", "is missing, but a key for it is given")
+    # Of whole seconds that is enough for a timeout of at least one, which every device can be given.
     if settings.watchdog.safety_margin >= policy.ttl_s:
         text = f"{settings.watchdog.safety_margin} s leave nothing of ttl ({policy.ttl_s:g} s)"
         yield Problem("watchdog.safety_margin", text, "write -1 for half of ttl")
@@ -169,8 +171,6 @@ def _guard_problems(settings: Settings, policy: Policy) -> Iterator[Problem]:
 def _without_effect(settings: Settings) -> Iterator[Problem]:
     if settings.pgbouncer:
         yield warning("pgbouncer", "not yet: it has no effect")
-    if settings.watchdog.mode != "off":
-        yield warning("watchdog.mode", "not yet: no device is used; the guard fences without one")
     server = settings.postgresql
     others = [method for method in server.create_replica_methods if method != "basebackup"]
     if others:

@@ -51,6 +51,9 @@ _TIMINGS = """\
   least two renewals must fit into the rest.
 - `loop_wait` + 2 × `retry_timeout` must not exceed `ttl`. As Patroni does, hamgr shrinks `loop_wait` first (not below
   a fifth of `ttl`), then `retry_timeout`, and says so.
+- `probe_connection_timeout`, `probe_commit_timeout` and `probe_disk_timeout` bound how long a server or a disk that
+  hangs goes unnoticed, beside one `loop_wait`. They want to be longer than the slowest fsync of a healthy day, and are
+  warned about where they exceed 4 × `ttl`.
 - Patroni's least values (`ttl` 20, `loop_wait` 1, `retry_timeout` 3) are not hamgr's.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from hamgr.core.policy import KILL_BUDGET_S, STOP_BEFORE_KILL_S, Policy
@@ -10,6 +10,8 @@ from hamgr.settings.problem import Problem, join, warning
 
 MIN_RENEWALS = 2
 """So many renewals must fit between two deadlines, or one lost reply costs the leadership."""
+
+SLOWEST_PROBE_TTLS = 4
 
 SHARE_OF_LOOP = 0.2
 """loop_wait is not shrunk below this share of ttl: more decisions cost CPU and bring nothing."""
@@ -33,7 +35,26 @@ def timing_problems(policy: Policy, at: str = "") -> tuple[Problem, ...]:
     if policy.election_window_s >= policy.ttl_s:
         text = f"{policy.election_window_s:g} s is not shorter than ttl ({policy.ttl_s:g} s)"
         problems.append(warning(join(at, "election_window"), text, "an election should end within one lease"))
-    return tuple(problems)
+    return (*problems, *_slow_probes(policy, at))
+
+
+def _slow_probes(policy: Policy, at: str) -> Iterator[Problem]:
+    timeouts_s = {
+        "probe_connection_timeout": policy.probe_connection_timeout_s,
+        "probe_commit_timeout": policy.probe_commit_timeout_s,
+        "probe_disk_timeout": policy.probe_disk_timeout_s,
+    }
+    for key, timeout_s in timeouts_s.items():
+        if timeout_s > SLOWEST_PROBE_TTLS * policy.ttl_s:
+            text = f"{timeout_s:g} s is more than {SLOWEST_PROBE_TTLS} ttl ({policy.ttl_s:g} s)"
+            yield warning(join(at, key), text, "a server that hangs stays the primary for so long")
+
+
+def overridden_rule(mode: str, parameters: Container[str], at: str) -> Iterator[Problem]:
+    """A synchronous_standby_names of one's own beside synchronous_mode."""
+    if mode != "off" and "synchronous_standby_names" in parameters:
+        path = join(at, "parameters.synchronous_standby_names")
+        yield warning(path, "has no effect while synchronous_mode is on: hamgr names the standbys", "leave it out")
 
 
 def adjust_timings(policy: Policy, given: Container[str], at: str = "") -> tuple[Policy, tuple[Problem, ...]]:

@@ -172,6 +172,10 @@ class WatchdogSection(Section):
     device: AbsolutePath = option("/dev/watchdog", "The device.")
     safety_margin: int = option(-1, "Seconds before the lease ends; -1: half of ttl.", origin="Patroni: 5", ge=-1)
 
+    def timeout_for(self, ttl_s: float) -> int:
+        """Whole seconds without a sign of life after which the device resets the host; below 1 it cannot be used."""
+        return int(ttl_s - (ttl_s / 2 if self.safety_margin < 0 else self.safety_margin))
+
 
 class LogSection(Section):
     """The log, written to standard error."""

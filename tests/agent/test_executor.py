@@ -13,7 +13,7 @@ from hamgr.core import actions
 from hamgr.core.actions import AFTER_PROMOTION, Action, Upstream
 from hamgr.core.facts import StoreFailed
 from hamgr.core.result import Outcome, Result
-from hamgr.core.units import Lsn
+from hamgr.core.units import Instant, Lsn
 from hamgr.dcs.errors import LeaseExpired, OutcomeUnknown, StoreRefused, StoreUnavailable
 from hamgr.postgres.errors import DiskFull, Diverged, ServerBroken, ServerRefused, ServerUnavailable
 from tests.agent.workbench import Bench, ids
@@ -86,17 +86,24 @@ async def test_an_error_that_nobody_expected_goes_through(bench: Bench, monkeypa
         await execute(bench.world, CHECKPOINT)
 
 
+@pytest.mark.parametrize("action", [STANDBY, actions.SetSync(None)], ids=lambda action: ids([action])[0])
 @pytest.mark.parametrize("end", [Outcome(Result.DONE), ServerBroken("broken")], ids=["done", "failed"])
 async def test_what_was_done_to_the_server_is_looked_at_before_its_end_is_known(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, end: object
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, end: object, action: Action
 ) -> None:
-    answer(monkeypatch, STANDBY, end)
-    await execute(bench.world, STANDBY)
+    answer(monkeypatch, action, end)
+    await execute(bench.world, action)
     assert bench.log == ["probe"]
 
 
 @pytest.mark.parametrize(
-    "action", [actions.HandOverStop(1, "b", 1.0), actions.ExamineCrash(Lsn(0))], ids=lambda action: ids([action])[0]
+    "action",
+    [
+        actions.HandOverStop(1, "b", 1.0),
+        actions.ExamineCrash(Lsn(0)),
+        actions.PutDown(Lsn(0), "disk_failed", Instant(1.0), reads_wal=False),
+    ],
+    ids=lambda action: ids([action])[0],
 )
 async def test_an_offer_need_not_wait_for_a_look_at_the_server(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, action: Action

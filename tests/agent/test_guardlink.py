@@ -15,11 +15,11 @@ import pytest
 
 from hamgr.agent import guardlink
 from hamgr.agent.clock import now
-from hamgr.agent.guardlink import GuardLink, nanoseconds
+from hamgr.agent.guardlink import GuardLink, GuardStanding, nanoseconds
 from hamgr.core.server import ServerIdentity
 from hamgr.core.units import Term, after
-from hamgr.guard.layout import SOCKET_NAME, SharedPage
-from hamgr.postgres.errors import ServerBroken, ServerUnavailable
+from hamgr.guard.layout import SOCKET_NAME, WATCHDOG_ACTIVE, WATCHDOG_FAILED, SharedPage
+from hamgr.postgres.errors import ServerBroken, ServerRefused, ServerUnavailable
 from tests.agent.workbench import until
 from tests.guard.bench import TREE, Bench, descendants, living, start_ticks
 
@@ -158,3 +158,52 @@ async def test_a_guard_that_dies_over_a_command_is_unavailable(guard: Bench, lin
     guard.guard.kill()
     with pytest.raises(ServerUnavailable):
         await asking
+
+
+async def test_a_required_watchdog_that_is_not_active_keeps_this_member_from_leading(
+    guard: Bench, tmp_path: Path
+) -> None:
+    device = tmp_path / "watchdog"
+    link = GuardLink(str(guard.runtime_dir), guard.page, str(device))
+    assert "is not there" in link.watchdog_problem()
+    with pytest.raises(ServerRefused, match="is off, and it is required"):
+        await link.arm(after(now(), 60.0), None, TERM, LEASE)
+    assert not link.page.armed, "a standby must not be killed for a promotion that was refused"
+    link.page.watchdog = WATCHDOG_ACTIVE
+    assert link.watchdog_problem() == ""
+    await link.arm(after(now(), 60.0), None, TERM, LEASE)
+    link.page.watchdog = WATCHDOG_FAILED
+    with pytest.raises(ServerRefused, match="is failed"):
+        await link.arm(after(now(), 60.0), None, TERM, LEASE)
+    assert link.page.armed, "what was armed before may be a primary"
+    device.touch()
+    assert link.watchdog_problem() == ""
+
+
+def test_a_required_watchdog_that_may_not_be_written_is_said(
+    link: GuardLink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert link.watchdog_problem() == "", "none is required"
+    (tmp_path / "watchdog").touch()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert "may not be written" in GuardLink(str(tmp_path), link.page, str(tmp_path / "watchdog")).watchdog_problem()
+
+
+def test_the_guards_standing_is_what_its_page_says(guard: Bench, linked: GuardLink) -> None:
+    assert linked.standing == GuardStanding(
+        is_alive=True,
+        pid=linked.page.guard_pid,
+        is_stand_in=False,
+        memory_locked=bool(linked.page.memory_locked),
+        realtime=os.sched_getscheduler(linked.page.guard_pid) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR,
+        watchdog="off",
+        agent_restarts=0,
+    )
+    locked = "VmLck:\t       0 kB" not in Path(f"/proc/{linked.page.guard_pid}/status").read_text()
+    assert linked.standing.memory_locked == locked
+
+
+def test_a_farewell_is_on_the_page_until_another_agent_comes(link: GuardLink, tmp_path: Path) -> None:
+    link.bid_farewell(0)
+    assert link.page.agent_farewell == 1
+    assert GuardLink(str(tmp_path), link.page).page.agent_farewell == 0

@@ -44,10 +44,10 @@ def test_a_decision_that_is_taken_again_is_written_once(capsys: pytest.CaptureFi
     module.set_up("INFO", as_json=False)
     journal = Journal()
     for _ in range(3):
-        decided(journal, because(Code.BUSY))
-    decided(journal, because(Code.BUSY), rule="another")
+        decided(journal, because(Code.NO_LEASE))
+    decided(journal, because(Code.NO_LEASE), rule="another")
     decided(journal, because(Code.WAIT_LEADER))
-    decided(journal, because(Code.BUSY))
+    decided(journal, because(Code.NO_LEASE))
     assert len(lines(capsys)) == 4
     assert len(journal.events()) == 4
 

@@ -56,7 +56,7 @@ class Bench:
 
     def _decide(self, state: State, at: Instant) -> Decision:
         wake_at = None if self.wake_in_s is None else after(at, self.wake_in_s)
-        return Decision(self.decide(state), Reason(Code.BUSY), "test", wake_at, may_renew=True)
+        return Decision(self.decide(state), Reason(Code.NO_LEASE), "test", wake_at, may_renew=True)
 
     async def _execute(self, action: Action) -> Outcome:
         """Waits for ever where the test's answer is None."""

@@ -14,8 +14,10 @@ from hamgr.agent.server_calls import (
     fence,
     hand_over_stop,
     promote,
+    put_down,
     reinitialize,
     restart,
+    set_sync,
     start_primary,
     start_standby,
     stop,
@@ -24,6 +26,7 @@ from hamgr.core import actions
 from hamgr.core.actions import Upstream
 from hamgr.core.facts import ActionProgressed
 from hamgr.core.outcomes import Promoted, WalEnd
+from hamgr.core.quorum import SyncRule
 from hamgr.core.result import Result
 from hamgr.core.units import Instant, Lsn, Term, Timeline, after
 from hamgr.postgres.errors import Diverged, ServerBroken, ServerUnavailable
@@ -41,6 +44,8 @@ class Position:
 
 
 B = Upstream("b", "10.0.0.12", 5432)
+RULE = SyncRule(("b",), 1)
+PUT_DOWN = actions.PutDown(Lsn(0x4000), "server_hung", Instant(1.0), reads_wal=True)
 PROMOTION = Promotion(Timeline(5), Lsn(0x5000), 7.0)
 
 
@@ -100,10 +105,10 @@ async def test_the_key_is_looked_at_again_once_the_guard_is_armed(bench: Bench) 
 
 
 async def test_a_replica_is_promoted_under_an_armed_guard(bench: Bench) -> None:
-    bench.server.answers["promote"] = lambda _timeout_s, *, old_timeline: (
-        PROMOTION if old_timeline == bench.state.server.timeline else None
+    bench.server.answers["promote"] = lambda _timeout_s, *, old_timeline, sync: (
+        PROMOTION if (old_timeline, sync) == (bench.state.server.timeline, RULE) else None
     )
-    outcome = await promote(bench.world, actions.Promote(TERM))
+    outcome = await promote(bench.world, actions.Promote(TERM, RULE))
     assert bench.log == ["arm", "promote"]
     assert bench.link.armed_with == [(bench.state.lease.deadline, SERVER, TERM, LEASE)]
     value = outcome.value
@@ -112,11 +117,19 @@ async def test_a_replica_is_promoted_under_an_armed_guard(bench: Bench) -> None:
     assert value.writable_at <= now()
 
 
-async def test_a_server_that_is_a_primary_already_is_verified_only(bench: Bench) -> None:
+async def test_a_server_that_is_a_primary_already_is_verified_only_and_keeps_its_rule(bench: Bench) -> None:
     bench.state = leading(server=replica(in_recovery=False))
     bench.server.answers["verify"] = PROMOTION
-    assert (await promote(bench.world, actions.Promote(TERM))).result is Result.DONE
+    assert (await promote(bench.world, actions.Promote(TERM, RULE))).result is Result.DONE
     assert bench.log == ["arm", "verify"]
+
+
+@pytest.mark.parametrize("rule", [RULE, None], ids=["a rule", "what is configured"])
+async def test_the_rule_that_is_set_is_the_one_decided_on(bench: Bench, rule: SyncRule | None) -> None:
+    rules: list[object] = []
+    bench.server.answers["set_sync"] = rules.append
+    assert (await set_sync(bench.world, actions.SetSync(rule))).result is Result.DONE
+    assert rules == [rule]
 
 
 async def test_the_guard_is_armed_before_a_primary_exists_and_learns_its_process_at_once(bench: Bench) -> None:
@@ -157,6 +170,11 @@ async def test_a_server_that_runs_already_keeps_its_deadline(bench: Bench) -> No
     bench.server.answers["adopt"] = SERVER
     outcome = await start_standby(bench.world, actions.StartStandby(B))
     assert (outcome.result, bench.log) == (Result.REFUSED, ["adopt"])
+
+
+async def test_without_an_upstream_to_compare_with_a_standby_is_started_unchecked(bench: Bench) -> None:
+    await start_standby(bench.world, actions.StartStandby(None, check_history=True))
+    assert bench.log == ["adopt", "disarm", "start_standby"]
 
 
 async def test_a_diverged_standby_is_not_started(bench: Bench) -> None:
@@ -219,12 +237,12 @@ async def test_a_fence_disarms_only_after_the_kill(bench: Bench) -> None:
     assert bench.log == ["kill_tree", "disarm"]
 
 
-@pytest.mark.parametrize("call", [fence, examine_crash])
+@pytest.mark.parametrize("call", [fence, examine_crash, put_down])
 async def test_a_kill_that_failed_leaves_the_guard_armed(bench: Bench, call: object) -> None:
     bench.server.answers["kill_tree"] = ServerUnavailable("the guard does not answer")
     assert callable(call)
     with pytest.raises(ServerUnavailable):
-        await call(bench.world, actions.ExamineCrash(Lsn(0)))
+        await call(bench.world, PUT_DOWN)
     assert bench.log == ["kill_tree"]
 
 
@@ -233,6 +251,21 @@ async def test_a_crash_is_examined_from_where_writing_was_last_seen_and_when_not
     value = (await examine_crash(bench.world, actions.ExamineCrash(Lsn(0x4000)))).value
     assert bench.log == ["kill_tree", "disarm", "stopped_position"]
     assert (value.lsn, value.was_clean) == (Lsn(0x4008), False)
+
+
+async def test_a_sick_primary_is_killed_before_its_wal_is_read(bench: Bench) -> None:
+    bench.server.answers |= {"kill_tree": 5, "stopped_position": lambda start: Position(Timeline(4), Lsn(start + 8))}
+    before = now()
+    value = (await put_down(bench.world, PUT_DOWN)).value
+    assert bench.log == ["kill_tree", "disarm", "stopped_position"]
+    assert (value.timeline, value.lsn, value.was_clean) == (Timeline(4), Lsn(0x4008), False)
+    assert before <= value.stop_began_at <= now()
+
+
+async def test_a_hung_disk_is_not_read(bench: Bench) -> None:
+    value = (await put_down(bench.world, replace(PUT_DOWN, cause="disk_failed", reads_wal=False))).value
+    assert bench.log == ["kill_tree", "disarm"]
+    assert (value.timeline, value.lsn) == (bench.state.server.timeline, None)
 
 
 # -- orders ----------------------------------------------------------------------------------------------------

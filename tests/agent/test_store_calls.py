@@ -16,12 +16,14 @@ from hamgr.agent.store_calls import (
     put_history,
     put_offer,
     put_record,
+    put_sync,
     release_leader,
+    retake_leader,
     take_initialize,
     take_leader,
 )
 from hamgr.core import actions
-from hamgr.core.cluster import Ballot, HistoryLine, Offer, Request, Tags
+from hamgr.core.cluster import Ballot, HistoryLine, Offer, Request, SyncState, Tags
 from hamgr.core.facts import ClusterSeen, LeaseGranted
 from hamgr.core.pipeline import Record
 from hamgr.core.result import Outcome, Result
@@ -29,6 +31,7 @@ from hamgr.core.state import Lease, Myself
 from hamgr.core.units import Lsn, Term, Timeline, WallTime
 from hamgr.dcs.errors import StoreUnavailable
 from hamgr.dcs.store import TxnOutcome
+from hamgr.postgres.errors import ServerUnavailable
 from tests.agent.workbench import Bench, Calls
 
 OFFER = Offer("a", Term(1), Timeline(4), Lsn(0x4000), "switchover")
@@ -113,6 +116,56 @@ async def test_the_lead_is_taken_from_a_view_and_refused_on_an_older_one(initial
     assert (again.result, again.code) == (Result.REFUSED, "compare")
 
 
+async def vacant(bench: Bench, electorate: SyncState) -> None:
+    """`a` has given up a cluster with that electorate and a roster."""
+    assert (await put_sync(bench.world, actions.PutSync(electorate, 0))).result is Result.DONE
+    assert (await bench.store.put_roster("a", {"a": "http://a"}, 0)).is_done
+    await release_leader(bench.world, actions.ReleaseLeader(Term(1)))
+    await bench.see_store()
+
+
+async def test_the_lead_is_taken_on_the_roster_and_electorate_that_were_judged(initialized: Bench) -> None:
+    bench = initialized
+    await vacant(bench, SyncState("a", ("b",), 0))
+    view = bench.state.cluster
+    assert view is not None
+    assert view.sync is not None
+    roster, sync = view.roster_revision, view.sync.mod_revision
+    take = actions.TakeLeader(Term(2), None, 0, view.config_revision, (), roster, sync)
+    for stale in (replace(take, roster_revision=roster - 1), replace(take, sync_revision=sync - 1)):
+        assert (await take_leader(bench.world, stale)).result is Result.REFUSED
+    assert (await take_leader(bench.world, take)).result is Result.DONE
+    seen = bench.facts[-1]
+    assert isinstance(seen, ClusterSeen)
+    assert seen.view.sync is not None
+    assert (seen.view.sync.leader, seen.view.sync.members) == ("a", ())
+
+
+async def test_an_electorate_that_was_written_is_known_before_its_end(initialized: Bench) -> None:
+    bench = initialized
+    await put_sync(bench.world, actions.PutSync(SyncState("a", ("b",), 0), 0))
+    seen = bench.facts[-1]
+    assert isinstance(seen, ClusterSeen)
+    assert seen.view.sync is not None
+    assert seen.view.sync.members == ("b",)
+    again = await put_sync(bench.world, actions.PutSync(SyncState("a", ("c",), 0), 0))
+    assert (again.result, again.code) == (Result.REFUSED, "compare")
+
+
+async def test_a_lead_is_retaken_in_its_term_on_the_roster_it_was_renewed_by(initialized: Bench) -> None:
+    bench = initialized
+    await vacant(bench, SyncState("a"))
+    view = bench.state.cluster
+    assert view is not None
+    retake = actions.RetakeLeader(Term(1), view.term_revision, view.roster_revision)
+    stale = replace(retake, roster_revision=view.roster_revision - 1)
+    assert (await retake_leader(bench.world, stale)).result is Result.REFUSED
+    assert (await retake_leader(bench.world, retake)).result is Result.DONE
+    seen = bench.facts[-1]
+    assert isinstance(seen, ClusterSeen)
+    assert (seen.view.is_led_by("a"), seen.view.term) == (True, 1)
+
+
 async def test_an_offer_names_its_holder_and_successor(initialized: Bench) -> None:
     bench = initialized
     assert bench.state.cluster is not None
@@ -167,6 +220,20 @@ async def test_a_ballot_does_not_wait_for_ever(bench: Bench) -> None:
     receiving(bench, Received(Timeline(4), Lsn(0x4000), streaming=True))
     ballot = (await cast_ballot(bench.world, actions.CastBallot(Term(4), Lsn(0x4100)))).value
     assert ballot.lsn == Lsn(0x4000)
+
+
+async def test_a_ballot_is_measured_after_the_receiver_has_ended(bench: Bench) -> None:
+    receiving(bench, Received(Timeline(4), Lsn(0x4000), streaming=False))
+    await cast_ballot(bench.world, actions.CastBallot(Term(4), Lsn(0), stops_receiver=True))
+    assert bench.log == ["stop_receiver", "received", "put_ballot"]
+
+
+async def test_there_is_no_ballot_while_the_receiver_runs(bench: Bench) -> None:
+    receiving(bench, Received(Timeline(4), Lsn(0x4000), streaming=True))
+    bench.server.answers["stop_receiver"] = ServerUnavailable("the WAL receiver does not end")
+    with pytest.raises(ServerUnavailable):
+        await cast_ballot(bench.world, actions.CastBallot(Term(4), Lsn(0), stops_receiver=True))
+    assert bench.log == ["stop_receiver"]
 
 
 # -- records ---------------------------------------------------------------------------------------------------

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from hamgr.core import actions, facts
+from hamgr.core import actions, facts, peers
 from hamgr.core.actions import Lane
 from hamgr.core.cluster import Ballot, Request
-from hamgr.core.outcomes import Promoted, WalEnd
+from hamgr.core.outcomes import PeersAnswered, Promoted, WalEnd
 from hamgr.core.result import Outcome, Result
 from hamgr.core.server import DataDir, Phase
 from hamgr.core.slotnames import slot_name
@@ -67,6 +67,7 @@ def take_leader(world: World, agent: Agent, action: actions.TakeLeader) -> Outco
         and etcd.get("term") == action.term - 1
         and etcd.mod("failover") == action.request_revision
         and etcd.mod("config") == action.config_revision
+        and action.roster_revision in (None, etcd.mod("roster"))
         and all(etcd.mod(f"ballots/{name}") == revision for name, revision in action.ballots)
     )
     puts = {"leader": (agent.name, lease_id), "term": (action.term, 0)}
@@ -82,7 +83,8 @@ def release_leader(world: World, agent: Agent, action: actions.ReleaseLeader) ->
     is_held = world.etcd.mod("leader") == action.leader_revision
     holds = _leads(world, agent) and world.etcd.get("term") == action.term and is_held
     parting = Request(leader=agent.name, offer=action.parting)
-    outcome = _txn(world, agent, holds, {"failover": (parting, 0)} if action.parting else {}, ("leader",))
+    puts = {"released": (action.term, 0)} | ({"failover": (parting, 0)} if action.parting else {})
+    outcome = _txn(world, agent, holds, puts, ("leader",))
     return outcome if _leads(world, agent) else DONE
 
 
@@ -164,7 +166,8 @@ def start_standby(world: World, agent: Agent, action: actions.StartStandby) -> O
         if outcome is not DONE:
             return outcome
     world.disarm(agent)
-    agent.server.start(as_standby=True, upstream=world.address(action.upstream.name))
+    upstream = agent.server.upstream if action.upstream is None else world.address(action.upstream.name)
+    agent.server.start(as_standby=True, upstream=upstream)
     return DONE
 
 
@@ -196,6 +199,46 @@ def examine_crash(world: World, agent: Agent, _action: actions.ExamineCrash) -> 
     world.disarm(agent)
     server = agent.server
     return Outcome(Result.DONE, value=WalEnd(Timeline(server.timeline), Lsn(server.lsn), was_clean=False))
+
+
+def put_down(world: World, agent: Agent, action: actions.PutDown) -> Outcome:
+    if agent.server.is_alive:
+        agent.server.stop(clean=False)
+    return examine_crash(world, agent, actions.ExamineCrash(action.from_lsn))
+
+
+def ask_peers(world: World, agent: Agent, action: actions.AskPeers) -> Outcome:
+    """Each peer whose agent lives and can be reached answers by the real rule, and keeps its word."""
+    refused: dict[str, str] = {}
+    for ttl_s in (0.0, world.policy.ttl_s):
+        claim = peers.Claim(agent.name, action.term, ttl_s)
+        for name, _ in action.peers:
+            peer = world.agents.get(name)
+            if peer is None or not peer.is_alive or {name, agent.name} & world.isolated:
+                refused[name] = "no answer"
+                continue
+            promise = peers.answer(peer.state, Instant(world.now), claim)
+            if promise.until is None:
+                refused[name] = promise.why
+            elif promise.until > world.now:
+                peer.post(facts.Promised(agent.name, promise.until))
+        if refused:
+            value = PeersAnswered(Instant(world.now), refused)
+            return Outcome(Result.FAILED, "peers", str(refused), value)
+    if agent.guard_deadline is not None:
+        agent.guard_deadline = world.now + world.policy.ttl_s - world.policy.margin_s
+    return Outcome(Result.DONE, value=PeersAnswered(Instant(world.now)))
+
+
+def retake_leader(world: World, agent: Agent, action: actions.RetakeLeader) -> Outcome:
+    etcd = world.etcd
+    holds = (
+        "leader" not in etcd.keys
+        and etcd.mod("term") == action.term_revision
+        and etcd.mod("roster") == action.roster_revision
+        and agent.lease_id in etcd.leases
+    )
+    return _txn(world, agent, holds, {"leader": (agent.name, agent.lease_id)}, ("ballots/",))
 
 
 def promote(world: World, agent: Agent, action: actions.Promote) -> Outcome:
@@ -281,7 +324,13 @@ CALLS: dict[type, Call] = {
     actions.HandOverStop: stop,
     actions.Fence: fence,
     actions.ExamineCrash: examine_crash,
+    actions.PutDown: put_down,
+    actions.AskPeers: ask_peers,
+    actions.RetakeLeader: retake_leader,
     actions.Promote: promote,
+    actions.EnsureSentry: nothing,
+    actions.SetSync: nothing,
+    actions.PutSync: nothing,
     actions.Follow: follow,
     actions.Rewind: rewind,
     actions.Clone: clone,

@@ -88,6 +88,7 @@ class FakeEtcd:
             history_revision=self.mod("history"),
             roster=self.get("roster", {}),
             roster_revision=self.mod("roster"),
+            released_term=Term(self.get("released", 0)),
         )
 
     def _request(self) -> Request | None:

@@ -79,6 +79,7 @@ class FakeServer:
             streaming=self.streaming and self.in_recovery,
             walsenders=senders,
             slots=dict(self.slots),
+            has_sentry=True,
         )
 
     def _control(self) -> ControlFile:

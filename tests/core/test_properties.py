@@ -17,6 +17,7 @@ from hamgr.core.order import best_first, is_ahead_of
 from hamgr.core.outcomes import Promoted, WalEnd
 from hamgr.core.policy import Policy
 from hamgr.core.result import Outcome, Result
+from hamgr.core.scene import Scene
 from hamgr.core.server import ControlFile, DataDir, Phase, ServerIdentity, ServerView
 from hamgr.core.state import Myself, State
 from hamgr.core.units import Instant, Lsn, Term, Timeline
@@ -164,13 +165,19 @@ def test_deciding_twice_does_nothing_twice(history: list[facts.Fact], now: Insta
 
 
 def is_entitled(state: State, now: Instant) -> bool:
-    """By the plainest reading of promise 1: the key names us, by our lease, and the deadline has not come."""
+    """By the plainest reading of promise 1: the key names us, by our lease, and the deadline has not come; or all peers
+    have promised to wait, in the term in which we lead, and nobody holds the key.
+    """
     view, lease = state.cluster, state.lease
-    if lease.deadline is None or now >= lease.deadline:
-        return False
+    by_lease = lease.deadline is not None and now < lease.deadline
     if view is None:
-        return lease.term > 0
-    return view.leader is not None and (view.leader.name, view.leader.lease_id) == ("alpha", lease.lease_id)
+        return lease.term > 0 and by_lease
+    holds = view.leader is not None and (view.leader.name, view.leader.lease_id) == ("alpha", lease.lease_id)
+    by_peers = lease.peer_deadline is not None and now < lease.peer_deadline and 0 < lease.term == view.term
+    is_given = (
+        view.released_term == view.term or Scene(state, now).offer is not None or not Scene(state, now).is_settled
+    )
+    return (holds and by_lease) or (by_peers and (holds or view.leader is None) and not is_given)
 
 
 @thorough
@@ -182,8 +189,8 @@ def test_a_primary_is_made_only_with_key_and_time(history: list[facts.Fact], now
         if makes or (isinstance(action, actions.RestartServer) and action.as_primary_in is not None):
             assert is_entitled(state, now)
         if makes:
-            assert state.lease.deadline is not None
-            assert state.lease.deadline - now > 0.7
+            deadlines = [each for each in (state.lease.deadline, state.lease.peer_deadline) if each is not None]
+            assert max(deadlines) - now > 0.7
             assert not state.is_busy(Lane.LEADERSHIP) or not (
                 state.running(actions.PutOffer) or state.running(actions.ReleaseLeader)
             )

@@ -25,7 +25,7 @@ from hamgr.core.observe import observe
 from hamgr.core.pipeline import Record
 from hamgr.core.policy import Policy
 from hamgr.core.result import Outcome, Result
-from hamgr.core.server import Phase
+from hamgr.core.server import Phase, Vital
 from hamgr.core.state import Myself, State
 from hamgr.core.units import Instant, Term
 
@@ -183,6 +183,11 @@ class World:
     def probe(self, agent: Agent) -> None:
         standbys = tuple(a.server for a in self.agents.values() if a.server.streaming and self._upstream_of(a) is agent)
         agent.post(facts.Probed(agent.server.view(self.now, standbys)))
+        if agent.server.is_writable:
+            for vital in Vital:
+                agent.post(facts.VitalChecked(vital, Instant(self.now)))
+        elif agent.server.is_hung and not agent.server.in_recovery:
+            agent.post(facts.VitalChecked(Vital.CONNECTION, Instant(self.now), "no answer in time", is_hung=True))
 
     def write(self, size: int = 100) -> None:
         """A client writes on every server that lets it; the answer makes it acknowledged."""

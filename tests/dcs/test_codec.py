@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hamgr.core.cluster import Ballot, ClusterView, HistoryLine, Member, Offer, Request, Status, SyncState, Tags
+from hamgr.core.quorum import can_elect
 from hamgr.core.units import Instant, Lsn, Term, Timeline, WallTime
 from hamgr.dcs import codec
 from hamgr.dcs.keys import ScopeKeys
@@ -34,7 +35,7 @@ tags = st.builds(
 )
 members = st.builds(
     Member, names, texts, texts, texts.filter(bool), st.sampled_from(("primary", "replica")), texts, small, timelines,
-    lsns, texts, tags, st.booleans(), small, texts, st.just(7), st.just(9),
+    lsns, texts, tags, st.booleans(), small, texts, texts, st.just(7), st.just(9),
 )  # fmt: skip
 offers = st.builds(
     Offer, names, terms, timelines, lsns, texts, st.dictionaries(names, st.floats(0, 1e6, allow_nan=False))
@@ -92,7 +93,7 @@ def test_documents_are_read_as_written(
     assert view.problems == ()
 
 
-KEY_NAMES = ("initialize", "config", "leader", "term", "status", "failover", "sync", "history", "failsafe")
+KEY_NAMES = ("initialize", "config", "leader", "term", "released", "status", "failover", "sync", "history", "failsafe")
 
 
 @given(st.sampled_from((*KEY_NAMES, "members/b", "ballots/b")), st.none() | st.text() | json_values.map(json.dumps))
@@ -107,7 +108,7 @@ def test_no_value_of_one_key_hides_another(name: str, value: str | None) -> None
 def test_what_is_no_object_is_a_problem(value: Any) -> None:
     view = view_of(config=json.dumps(value), status=json.dumps(value), sync=json.dumps(value))
     assert len(view.problems) == 3
-    assert (view.status, view.sync) == (Status(), None)
+    assert (view.status, view.sync) == (Status(), SyncState(mod_revision=9))
 
 
 @pytest.mark.parametrize("value", ["", "{", "[" * 100_000, "9" * 10_000, '{"optime": -1}', '{"optime": "0/5"}', None])
@@ -124,6 +125,23 @@ def test_a_term_that_cannot_be_read_leaves_no_revision_to_count_on_from() -> Non
 
 def test_a_request_that_cannot_be_read_asks_for_nothing_and_can_be_cleared() -> None:
     assert view_of(failover="garbage").request == Request(mod_revision=9)
+
+
+def test_an_electorate_that_cannot_be_read_elects_nobody_and_can_be_written_over() -> None:
+    sync = view_of(sync="garbage").sync
+    assert sync == SyncState(mod_revision=9)
+    assert not can_elect(sync)
+
+
+@pytest.mark.parametrize("value", ["", "three", "-1", None])
+def test_a_release_that_cannot_be_read_releases_nothing_and_is_named(value: str | None) -> None:
+    view = view_of(released=value)
+    assert (view.released_term, len(view.problems)) == (0, 1)
+
+
+def test_an_illness_is_announced_and_a_member_that_is_well_says_nothing_of_it() -> None:
+    assert json.loads(codec.encode_member(Member("a", ill="data_disk,commit")))["ill"] == "data_disk,commit"
+    assert "ill" not in json.loads(codec.encode_member(Member("a")))
 
 
 def test_patronis_own_values_are_read() -> None:

@@ -234,11 +234,87 @@ async def test_an_expired_lead_is_retaken_only_while_term_and_roster_stand(store
     assert (after.is_led_by("a"), after.term) == (True, view.term)
 
 
-async def test_release_gives_up_the_own_term_only(store: EtcdStore) -> None:
+async def test_a_retaken_lead_has_its_term_still_and_no_ballot_of_the_time_between(store: EtcdStore) -> None:
+    await store.revoke_lease(await leading(store, "a"))
+    mine, voter = (await store.grant_lease(30)).lease_id, (await store.grant_lease(30)).lease_id
+    await store.put_ballot(Ballot("b", Term(2), Timeline(1), Lsn(5), 1), voter)
+    view = await store.read()
+    assert (await store.retake_leader("a", mine, view.term_revision, view.roster_revision)).is_done
+    after = await store.read()
+    assert (after.ballots, after.term) == ((), view.term)
+
+
+async def test_a_lead_of_a_later_term_is_not_the_one_that_was_to_be_retaken(store: EtcdStore) -> None:
+    old = await leading(store, "a")
+    earlier = await store.read()
+    await store.revoke_lease(old)
+    lease_id = (await store.grant_lease(30)).lease_id
+    assert (await store.take_leader(claim_of(await store.read(), "a", lease_id))).is_done
+    outcome = await store.retake_leader("a", lease_id, earlier.term_revision, earlier.roster_revision)
+    assert outcome.result is Result.REFUSED
+
+
+async def test_a_lead_is_not_retaken_from_whoever_took_it(store: EtcdStore) -> None:
+    await store.revoke_lease(await leading(store, "a"))
+    view = await store.read()
+    mine, other = (await store.grant_lease(30)).lease_id, (await store.grant_lease(30)).lease_id
+    assert (await store.take_leader(claim_of(view, "b", other))).is_done
+    outcome = await store.retake_leader("a", mine, view.term_revision, view.roster_revision)
+    assert outcome.result is Result.REFUSED
+    assert (await store.read()).is_led_by("b")
+
+
+async def test_a_claim_on_a_roster_is_refused_once_the_roster_has_changed(store: EtcdStore) -> None:
+    old = await leading(store, "old")
+    await store.put_roster("old", {"b": "http://b"}, 0)
+    before = await store.read()
+    await store.put_roster("old", {"b": "http://b", "c": "http://c"}, before.roster_revision)
+    await store.revoke_lease(old)
+    view = await store.read()
+    lease_id = (await store.grant_lease(30)).lease_id
+    stale = claim_of(view, "b", lease_id, roster_revision=before.roster_revision)
+    assert (await store.take_leader(stale)).result is Result.REFUSED
+    assert (await store.take_leader(replace(stale, roster_revision=view.roster_revision))).is_done
+
+
+async def test_a_claim_on_an_electorate_is_refused_once_it_has_changed_and_leaves_the_winner_alone(
+    store: EtcdStore,
+) -> None:
+    old = await leading(store, "old")
+    first = await store.put_sync("old", SyncState("old", ("b",), 0), 0)
+    second = await store.put_sync("old", SyncState("old", ("b", "c"), 1), first.revision)
+    await store.revoke_lease(old)
+    view = await store.read()
+    lease_id = (await store.grant_lease(30)).lease_id
+    for stale in (0, first.revision):
+        claim = claim_of(view, "b", lease_id, sync_revision=stale)
+        assert (await store.take_leader(claim)).result is Result.REFUSED
+    taken = await store.take_leader(claim_of(view, "b", lease_id, sync_revision=second.revision))
+    assert taken.is_done
+    assert (await store.read()).sync == SyncState("b", (), 0, taken.revision)
+
+
+async def test_without_synchronous_mode_a_claim_leaves_the_electorate_as_it_is(store: EtcdStore) -> None:
+    old = await leading(store, "old")
+    written = await store.put_sync("old", SyncState("old", ("b",), 0), 0)
+    await store.revoke_lease(old)
+    lease_id = (await store.grant_lease(30)).lease_id
+    assert (await store.take_leader(claim_of(await store.read(), "c", lease_id))).is_done
+    assert (await store.read()).sync == SyncState("old", ("b",), 0, written.revision)
+
+
+async def test_release_gives_up_the_own_term_only_and_says_which(store: EtcdStore) -> None:
     await leading(store, "a")
     assert (await store.release_leader("a", Term(9))).result is Result.REFUSED
+    assert (await store.read()).released_term == 0
     assert (await store.release_leader("a", Term(1))).is_done
-    assert (await store.read()).leader is None
+    view = await store.read()
+    assert (view.leader, view.released_term) == (None, 1)
+
+
+async def test_a_lead_that_merely_expired_was_not_released(store: EtcdStore) -> None:
+    await store.revoke_lease(await leading(store, "a"))
+    assert (await store.read()).released_term == 0
 
 
 async def test_a_gone_lease_refuses_a_lead_and_a_member(store: EtcdStore) -> None:
@@ -328,7 +404,7 @@ async def test_garbage_in_any_key_hides_nothing_else(connect: Callable[[], Clien
     store = EtcdStore(client, keys)
     lease_id = await leading(store, "a")
     await store.put_member(Member("a", state="running"), lease_id)
-    names = ("config", "status", "failover", "sync", "history", "failsafe", "members/b", "ballots/b")
+    names = ("config", "status", "failover", "sync", "history", "failsafe", "released", "members/b", "ballots/b")
     await client.txn(Txn(then=tuple(Put(keys.prefix + name, '{"lsn": [') for name in names)))
     view = await store.read()
     assert sorted(problem.split(":")[0] for problem in view.problems) == sorted(keys.prefix + name for name in names)
@@ -336,6 +412,8 @@ async def test_garbage_in_any_key_hides_nothing_else(connect: Callable[[], Clien
     assert [member.name for member in view.members] == ["a"]
     assert view.request is not None
     assert (await store.clear_request(view.request.mod_revision)).is_done
+    assert view.sync is not None
+    assert (await store.put_sync("a", SyncState("a"), view.sync.mod_revision)).is_done
 
 
 async def test_remove_leaves_nothing(store: EtcdStore, connect: Callable[[], Client], keys: ScopeKeys) -> None:

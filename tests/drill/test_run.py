@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +131,17 @@ def test_pids_of_guard_agent_and_postmaster_are_those_of_living_processes(cluste
     member.host.kill_all()
     with pytest.raises(DrillError, match="dead"):
         member.postmaster_pid()
+
+
+def test_a_dead_process_that_nobody_has_reaped_yet_does_not_live(cluster: Cluster) -> None:
+    (member,) = cluster.members
+    zombie = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    member.data_dir.mkdir(parents=True, exist_ok=True)
+    (member.data_dir / "postmaster.pid").write_text(f"{zombie.pid}\n")
+    with pytest.raises(DrillError, match="dead"):
+        member.postmaster_pid()
+    zombie.wait()
 
 
 PRIMARY = Standing(is_primary=True, is_streaming=False, timeline=3)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hamgr.guard.launch import guard_argv
 from hamgr.guard.layout import SharedPage, boottime_ns
@@ -44,10 +45,19 @@ def is_alive(pid: int) -> bool:
 def living(pids: list[int]) -> list[tuple[int, list[str]]]:
     """Those that can still run code of their own, with what /proc says: state, parent ... flags.
 
-    PF_EXITING (4) among the flags: the kernel is taking it down.
+    PF_EXITING (4) among the flags: the kernel is taking it down. One with SIGKILL pending waits for a CPU to die on.
     """
     seen = [(pid, stat_fields(pid)[:7]) for pid in pids if is_alive(pid)]
-    return [(pid, fields) for pid, fields in seen if fields and not int(fields[6]) & 4]
+    return [(pid, fields) for pid, fields in seen if fields and not int(fields[6]) & 4 and not has_kill_pending(pid)]
+
+
+def has_kill_pending(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    masks = [int(line.split()[1], 16) for line in status if line.startswith(("SigPnd:", "ShdPnd:"))]
+    return any(mask >> (signal.SIGKILL - 1) & 1 for mask in masks)
 
 
 def start_ticks(pid: int) -> int:
@@ -79,7 +89,14 @@ class Bench:
         self.to_end: list[int] = []
         self.stderr = (root / "stderr").open("ab")
 
-    def argv(self, *agent: str, agent_timeout_s: float = 1, stop_timeout_s: float = 10) -> list[str]:
+    def argv(
+        self,
+        *agent: str,
+        agent_timeout_s: float = 1,
+        stop_timeout_s: float = 10,
+        watchdog: tuple[int, str] | None = None,
+        is_stand_in: bool = False,
+    ) -> list[str]:
         return guard_argv(
             str(self.runtime_dir),
             str(self.data_dir),
@@ -87,34 +104,51 @@ class Bench:
             agent_timeout_s=agent_timeout_s,
             stop_timeout_s=stop_timeout_s,
             kill_budget_s=0.2,
+            watchdog=watchdog,
+            is_stand_in=is_stand_in,
         )
 
-    def launch(self, *agent: str, **settings: float) -> subprocess.Popen[bytes]:
+    def launch(self, *agent: str, **settings: Any) -> subprocess.Popen[bytes]:
         self.guard = subprocess.Popen(self.argv(*agent, **settings), stderr=self.stderr)
         return self.guard
 
-    def run(self, *agent: str, **settings: float) -> None:
+    def run(self, *agent: str, **settings: Any) -> None:
         """Launch, connect and wait for the agent's first heartbeat."""
         guard = self.launch(*agent, **settings)
         wait_until((self.runtime_dir / "guard.page").exists, "the page is there")
-        self.page = SharedPage.open(str(self.runtime_dir))
+        self.open_page()
         wait_until(lambda: self.page.guard_pid == guard.pid, "the guard is up")
         self.client = self.connect()
         wait_until(lambda: self.page.agent_heartbeat_ns, "the agent beats")
         self.to_end.append(self.page.agent_pid)
 
+    def open_page(self) -> SharedPage:
+        self.page = SharedPage.open(str(self.runtime_dir))
+        return self.page
+
+    def run_stand_in(self, *agent: str) -> None:
+        """The guard dies and a stand-in takes its place, as by the agent; it is connected to."""
+        assert self.guard is not None
+        self.guard.kill()
+        self.guard.wait()
+        assert subprocess.run(self.argv(*agent, is_stand_in=True), stderr=self.stderr, check=False).returncode == 0
+        wait_until(lambda: self.page.guard_pid != self.guard.pid, "the stand-in guards")
+        self.to_end.append(self.page.guard_pid)
+        self.client = self.connect()
+
     def connect(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        client.settimeout(DEADLINE_S)
 
         def connected() -> bool:
             try:
+                # Blocking: a connect with a time limit does not wait for room in the guard's backlog (EAGAIN).
                 client.connect(str(self.runtime_dir / "guard.sock"))
             except (FileNotFoundError, ConnectionRefusedError):
                 return False
             return True
 
         wait_until(connected, "the socket listens")
+        client.settimeout(DEADLINE_S)
         return client
 
     def ask(self, *fields: str) -> list[str]:

@@ -108,7 +108,7 @@ def test_children_do_not_inherit_priority_signals_or_descriptors(bench: Bench) -
     server = bench.start_server()[0]
     for pid in (server, bench.page.agent_pid):
         assert os.sched_getscheduler(pid) == os.SCHED_OTHER
-        assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, pid) >= 0
     status = dict(line.split(":", 1) for line in Path(f"/proc/{server}/status").read_text().splitlines())
     assert int(status["SigIgn"], 16) >> (signal.SIGPIPE - 1) & 1 == 0
     # bash itself blocks SIGCHLD while it waits.

@@ -97,7 +97,7 @@ def test_fork_storm_is_killed_to_the_last(bench: Bench) -> None:
     storm = "for i in {1..200}; do setsid $0 -c 'for j in {1..200}; do (sleep 0.01); done' & sleep 0.02; done"
     tree = bench.start_server(storm, size=12)
     assert bench.kill() > 0
-    left = [int(name) for name in os.listdir("/proc") if name.isdigit() and is_alive(int(name))]
+    left = [pid for pid, _ in living([int(name) for name in os.listdir("/proc") if name.isdigit()])]
     assert tree[0] not in left
     assert not [pid for pid in left if _program(pid) == bench.postgres]
 

@@ -122,3 +122,36 @@ def test_keys_that_only_patroni_knows_are_warnings():
     _, problems = parse_dynamic({"standby_cluster": {"host": "a"}, "master_start_timeout": 10})
     assert not any(each.is_error for each in problems)
     assert {each.path: each.hint for each in problems}["master_start_timeout"] == "write primary_start_timeout"
+
+
+@pytest.mark.parametrize("key", ["probe_connection_timeout", "probe_commit_timeout", "probe_disk_timeout"])
+def test_deadlines_of_the_vital_checks_are_bounded_and_slow_ones_are_told(key):
+    settings, problems = parse_dynamic({key: "500ms"})
+    assert problems == ()
+    assert getattr(settings.policy(), f"{key}_s") == 0.5
+    assert [each.path for each in parse_dynamic({key: 0.05})[1] if each.is_error] == [key]
+    assert parse_dynamic({key: 20, "ttl": 5})[1] == ()
+    slow = parse_dynamic({key: 20.5, "ttl": 5})[1]
+    assert [(each.path, each.is_error) for each in slow] == [(key, False)]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"synchronous_mode": "quorum", "synchronous_mode_strict": True, "synchronous_node_count": 2},
+        {"failsafe_mode": True},
+        {"failsafe_mode": False},
+        {"maximum_lag_on_syncnode": "1MB"},
+    ],
+)
+def test_synchronous_mode_and_peer_leases_have_their_effect_without_a_warning(raw):
+    assert parse_dynamic(raw)[1] == ()
+
+
+def test_a_rule_of_ones_own_has_no_effect_beside_synchronous_mode():
+    parameters = {"synchronous_standby_names": "*"}
+    assert parse_dynamic({"postgresql": {"parameters": parameters}})[1] == ()
+    _, problems = parse_dynamic({"synchronous_mode": True, "postgresql": {"parameters": parameters}})
+    assert [(each.path, each.is_error) for each in problems] == [
+        ("postgresql.parameters.synchronous_standby_names", False)
+    ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hamgr.settings import Address, SettingsError, effective, load
+from hamgr.settings import Address, SettingsError, WatchdogSection, effective, load
 
 PATRONI_FILE = """
 scope: batman
@@ -197,6 +197,11 @@ def test_wrong_value_is_told_by_its_path(problems_of, changes, path):
     assert problems_of(changes)[path].is_error
 
 
+@pytest.mark.parametrize(("margin", "ttl_s", "timeout_s"), [(-1, 5.0, 2), (-1, 2.0, 1), (5, 30.0, 25), (5, 6.0, 1)])
+def test_watchdog_resets_the_host_before_the_lease_is_over(margin, ttl_s, timeout_s):
+    assert WatchdogSection(safety_margin=margin).timeout_for(ttl_s) == timeout_s
+
+
 def test_missing_password_says_what_to_write(problems_of):
     changes = {"postgresql": {"authentication": {"replication": {"password": None}}}}
     problem = problems_of(changes)["postgresql.authentication.replication.password"]
@@ -349,3 +354,17 @@ def test_effective_names_every_key_once_with_its_origin(load_with):
     assert rows["guard.runtime_dir"].value_shown == "/run/hamgr/main-db1"
     assert rows["guard.runtime_dir"].origin == "default"
     assert loaded.origins.keys() == rows.keys()
+
+
+def test_a_rule_of_a_members_own_is_told_to_have_no_effect_beside_synchronous_mode(problems_of):
+    changes = {
+        "bootstrap": {"dcs": {"synchronous_mode": True}},
+        "postgresql": {"parameters": {"synchronous_standby_names": "*"}},
+    }
+    problem = problems_of(changes)["postgresql.parameters.synchronous_standby_names"]
+    assert not problem.is_error
+    assert problems_of({"postgresql": changes["postgresql"]}) == {}
+
+
+def test_a_watchdog_device_may_be_asked_for_without_a_warning(problems_of):
+    assert problems_of({"watchdog": {"mode": "required"}}) == {}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from hamgr.core.actions import CastBallot, Promote, TakeLeader
-from hamgr.core.cluster import Ballot, Request
-from hamgr.core.order import best_first, is_ahead_of
+from hamgr.core.cluster import Ballot
+from hamgr.core.order import best_first, has_no_more_wal, is_ahead_of
 from hamgr.core.policy import HOPELESS_AFTER
+from hamgr.core.quorum import elects
 from hamgr.core.reasons import Code, Reason, because
-from hamgr.core.rules.lead import heirs
+from hamgr.core.rules.lead import heirs, well_heirs
 from hamgr.core.scene import Scene, Verdict
+from hamgr.core.server import Vital
 from hamgr.core.state import Vacancy
 from hamgr.core.units import Instant, Lsn, after
 
@@ -28,16 +30,22 @@ SIT_OUT_S = 10.0
 def campaign(scene: Scene) -> Verdict | None:
     """A replica's part in an election: vote, wait for the others' votes, take the key or leave it to the winner."""
     vacancy = scene.state.vacancy
-    if vacancy is None or not scene.server.is_replica:
+    if vacancy is None or not scene.server.is_replica or scene.leads:
         return None
-    refusal = _why_not_voting(scene, vacancy)
+    bound = bound_until(scene)
+    if scene.now < bound and scene.offer is None:
+        left = because(Code.PROMISED, left_s=f"{bound - scene.now:.1f}", leader=scene.state.promised_to or "a leader")
+        return Verdict(left, wake_at=bound)
+    refusal = _why_not_voting(scene, vacancy) or _why_not_electable(scene)
     if refusal is not None:
         return Verdict(refusal)
     mine = scene.view.ballot(scene.me)
     if mine is None or vacancy.voted_at is None or not _counts(mine, vacancy) or _lacks_offered_wal(scene, mine):
         at_least = scene.offer.lsn if scene.offer else Lsn(0)
+        # An offer's holder acknowledges nothing any more; else the old primary may, while anybody streams from it.
+        stops = scene.offer is None and scene.electorate is not None
         retry_at = scene.retry_at(CastBallot)
-        actions = (CastBallot(vacancy.term, at_least),) if scene.now >= retry_at else ()
+        actions = (CastBallot(vacancy.term, at_least, stops),) if scene.now >= retry_at else ()
         return Verdict(_why_voting(scene, vacancy, mine), actions, wake_at=retry_at)
     unfit = _why_ballot_is_unfit(scene, mine)
     if unfit is not None:
@@ -45,9 +53,42 @@ def campaign(scene: Scene) -> Verdict | None:
     return _wait_or_take(scene, vacancy, mine)
 
 
+def bound_until(scene: Scene) -> Instant:
+    """Until when this member may not campaign because of what it promised, or may have promised before it forgot."""
+    state = scene.state
+    promised = Instant(0.0) if state.promised_until is None else state.promised_until
+    forgotten = Instant(0.0) if state.memory_lost_at is None else after(state.memory_lost_at, scene.policy.ttl_s)
+    return Instant(max(promised, forgotten))
+
+
+def _why_not_electable(scene: Scene) -> Reason | None:
+    """Whoever lacks a commit that was acknowledged must not lead, nor whoever the last leader does not count on."""
+    if scene.offer is not None:
+        return None
+    view = scene.view
+    was_given_up = view.released_term == view.term
+    if view.roster and scene.me not in view.roster and not was_given_up and not _is_forced(scene):
+        return because(Code.NOT_IN_ROSTER, roster=", ".join(sorted(view.roster)))
+    electorate = scene.electorate
+    if electorate is None or scene.me in (electorate.leader, *electorate.members) or _is_forced(scene, loses=True):
+        return None
+    return because(Code.NOT_IN_SYNC)
+
+
+def _is_forced(scene: Scene, *, loses: bool = False) -> bool:
+    """An operator named this member, when nobody led; `loses`: and allowed for commits to be lost."""
+    request = scene.view.request
+    if request is None or request.candidate != scene.me or request.is_switchover:
+        return False
+    return request.allow_data_loss or not loses
+
+
 def _why_not_voting(scene: Scene, vacancy: Vacancy) -> Reason | None:
     if not scene.state.me.tags.may_lead:
         return because(Code.MAY_NOT_LEAD)
+    illness = scene.state.illness(Vital.DATA_DISK, Vital.WAL_DISK)
+    if illness is not None and well_heirs(scene):
+        return because(Code.UNFIT, vital=illness.vital.value, problem=illness.problem)
     left_s = _sits_out_s(scene)
     if left_s > 0 and heirs(scene):
         return because(Code.GAVE_UP, left_s=f"{left_s:.1f}")
@@ -99,9 +140,7 @@ def _why_voting(scene: Scene, vacancy: Vacancy, mine: Ballot | None) -> Reason:
 
 
 def _why_ballot_is_unfit(scene: Scene, mine: Ballot) -> Reason | None:
-    request: Request | None = scene.view.request
-    is_forced = request is not None and request.candidate == scene.me and not request.is_switchover
-    if is_forced:
+    if _is_forced(scene):
         return None
     status = scene.view.status
     if scene.policy.check_timeline and mine.timeline < status.timeline:
@@ -115,17 +154,37 @@ def _why_ballot_is_unfit(scene: Scene, mine: Ballot) -> Reason | None:
 
 def _wait_or_take(scene: Scene, vacancy: Vacancy, mine: Ballot) -> Verdict:
     rivals = _rivals(scene, vacancy)
-    cast = {b.name: b for b in scene.view.ballots if _counts(b, vacancy) and b.name in rivals}
+    cast = {b.name: b for b in scene.view.ballots if _counts(b, vacancy)}
+    quorum = _why_no_quorum(scene, mine, cast)
+    if quorum is not None:
+        return Verdict(quorum)
     missing = rivals - cast.keys()
     window_end = _window_end(scene, vacancy)
     if missing and scene.now < window_end:
         names = ", ".join(sorted(missing))
         return Verdict(because(Code.WAIT_BALLOTS, members=names), wake_at=window_end)
-    ahead = [ballot for ballot in best_first(_fit(scene, cast.values())) if is_ahead_of(ballot, mine)]
+    fit = _fit(scene, (cast[name] for name in rivals & cast.keys()))
+    ahead = [ballot for ballot in best_first(fit) if is_ahead_of(ballot, mine)]
     take_at = _turn_at(scene, vacancy, len(ahead))
     if scene.now < take_at:
         return Verdict(because(Code.WAIT_WINNER, winner=ahead[0].name), wake_at=take_at)
-    return _take(scene, vacancy, mine, rivals)
+    compared = rivals if scene.electorate is None else rivals | cast.keys() - {scene.me}
+    return _take(scene, vacancy, mine, compared)
+
+
+def _why_no_quorum(scene: Scene, mine: Ballot, cast: Mapping[str, Ballot]) -> Reason | None:
+    """With synchronous mode: so many of the electorate have to show that they have no more WAL, without limit of time.
+    A ballot that is missing may be that of the only member that has a commit.
+    """
+    electorate = scene.electorate
+    if electorate is None or scene.offer is not None or _is_forced(scene, loses=True):
+        return None
+    not_ahead = [ballot.name for ballot in cast.values() if has_no_more_wal(ballot, mine)]
+    if elects(electorate, scene.me, not_ahead):
+        return None
+    needed = electorate.quorum - len({*not_ahead} & {*electorate.members} - {scene.me})
+    others = ", ".join(name for name in electorate.members if name != scene.me)
+    return because(Code.WAIT_QUORUM, needed=needed, members=others)
 
 
 def _rivals(scene: Scene, vacancy: Vacancy) -> frozenset[str]:
@@ -179,7 +238,16 @@ def _take(scene: Scene, vacancy: Vacancy, mine: Ballot, rivals: frozenset[str]) 
         request_revision=request.mod_revision if request else 0,
         config_revision=scene.view.config_revision,
         ballots=tuple(compared),
+        roster_revision=None if scene.offer else scene.view.roster_revision,
+        sync_revision=_sync_revision(scene),
     )
     retry_at = scene.retry_at(TakeLeader)
     actions = (action,) if scene.now >= retry_at else ()
     return Verdict(because(Code.TAKING_LEAD, term=vacancy.term), actions, wake_at=retry_at)
+
+
+def _sync_revision(scene: Scene) -> int | None:
+    """With synchronous mode the winner is at first the only one that can be elected after itself."""
+    if scene.policy.synchronous_mode == "off":
+        return None
+    return scene.view.sync.mod_revision if scene.view.sync is not None else 0

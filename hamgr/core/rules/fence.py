@@ -8,6 +8,9 @@ from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.units import Instant, after
 
+ALONE_S = 1.0
+"""A link that comes back within this long costs nothing."""
+
 
 def may_write(scene: Scene) -> bool:
     """The server might acknowledge a write: it runs out of recovery, or nobody can say that it does not.
@@ -46,7 +49,7 @@ def stop_at(scene: Scene) -> Instant | None:
 
     Every decision wakes then: the tick alone is longer than what is left after that instant.
     """
-    deadline = scene.state.lease.deadline
+    deadline = scene.deadline
     if deadline is None or not may_write(scene):
         return None
     return after(deadline, -(KILL_BUDGET_S + STOP_BEFORE_KILL_S))
@@ -54,9 +57,23 @@ def stop_at(scene: Scene) -> Instant | None:
 
 def deadline_near(scene: Scene) -> Verdict | None:
     """The lease could not be renewed: stop in order while there is time, so that replicas get the last WAL."""
-    deadline, due = scene.state.lease.deadline, stop_at(scene)
+    deadline, due = scene.deadline, stop_at(scene)
     if deadline is None or due is None or scene.now < due or not scene.may_be_primary:
         return None
     reason = because(Code.DEADLINE_NEAR, left_s=f"{deadline - scene.now:.1f}")
     answers = scene.server.answered
     return Verdict(reason, (StopServer(STOP_BEFORE_KILL_S),), wake_at=deadline, may_renew=answers)
+
+
+def alone(scene: Scene) -> Verdict | None:
+    """This host is cut off from everybody by its own doing (no link, no route): it knows that the lease cannot be
+    renewed and that others will lead, so it does not acknowledge until the deadline what would be lost.
+    """
+    since = scene.state.alone_since
+    if since is None or not scene.leads or scene.state.store_failed_at is None:
+        return None
+    stop_due = after(since, ALONE_S)
+    if scene.now < stop_due:
+        return Verdict(because(Code.ALONE), wake_at=stop_due)
+    actions = (StopServer(scene.policy.primary_stop_timeout_s),) if scene.server.is_alive else ()
+    return Verdict(because(Code.ALONE), actions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hamgr.core.actions import (
     ExamineCrash,
     Promote,
+    PutDown,
     PutOffer,
     ReleaseLeader,
     StartPrimary,
@@ -16,26 +17,34 @@ from hamgr.core.cluster import Member, Offer
 from hamgr.core.policy import HOPELESS_AFTER
 from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
-from hamgr.core.server import Phase
+from hamgr.core.server import Illness, Phase, Vital
 from hamgr.core.state import Crash
+from hamgr.core.synchronous import first_rule
 from hamgr.core.units import Instant, Lsn, after
 
 DIES_AT_ONCE_S = 10.0
 """A server that ended so soon after its start is given up even if no replica holds everything (docs/adr/0005)."""
 
 
+DISK_ILLNESS_SHOWS_S = 1.0
+"""How long a leader with a bad disk waits for others to find out that theirs is no better."""
+
+
 def crashed(scene: Scene) -> Verdict | None:
     """The server ended without our asking: offer the lead to whoever has all its WAL, else start in place."""
     crash = scene.state.crash
-    if crash is None or not scene.holds_key or not scene.is_server_down:
+    if crash is None or not scene.leads or not scene.is_server_down:
         return None
     if crash.examined_at is None:
         return Verdict(because(Code.EXAMINING_CRASH), (ExamineCrash(_known_written(scene)),))
     if scene.offer is not None:
         return _wait_for_taker(scene, crash)
+    if not scene.holds_key or scene.state.store_failed_at is not None:
+        # Nobody can be told of an offer.
+        return _start_in_place(scene)
     if not crash.declined and crash.end_lsn is not None and heirs(scene):
         return _offer(scene, crash)
-    if _is_loop(scene, crash) and heirs(scene):
+    if _is_hopeless_here(scene, crash) and well_heirs(scene):
         return Verdict(because(Code.CRASHED_AGAIN), (_release(scene),))
     return _start_in_place(scene)
 
@@ -63,7 +72,7 @@ def _offer_after(scene: Scene, crash: Crash, at: Instant) -> Offer:
         term=scene.view.term,
         timeline=crash.end_timeline,
         lsn=crash.end_lsn or Lsn(0),
-        cause="server_crashed",
+        cause=crash.cause,
         elapsed_s={"detect": 0.0, "fence": at - crash.at},
     )
 
@@ -100,7 +109,10 @@ def _nobody_can_take(scene: Scene, end: Lsn) -> bool:
     return all(voted.get(heir.name, end) < end for heir in heirs(scene))
 
 
-def _is_loop(scene: Scene, crash: Crash) -> bool:
+def _is_hopeless_here(scene: Scene, crash: Crash) -> bool:
+    """It dies again right after its start, or its disk is what failed."""
+    if scene.state.illness(Vital.DATA_DISK, Vital.WAL_DISK):
+        return True
     started_at = scene.state.started_in_place_at
     return started_at is not None and crash.at - started_at < DIES_AT_ONCE_S
 
@@ -115,7 +127,7 @@ def _start_in_place(scene: Scene) -> Verdict:
     action = _start(scene)
     retry_at = scene.retry_at(type(action))
     failure = scene.state.failure(type(action).__name__)
-    if failure is not None and heirs(scene) and (failure.count >= 2 or failure.code == "timeout"):
+    if failure is not None and well_heirs(scene) and (failure.count >= 2 or failure.code == "timeout"):
         return Verdict(because(Code.START_TOOK_TOO_LONG, text=failure.text), (_release(scene),))
     if scene.now < retry_at:
         left = because(Code.BACKING_OFF, left_s=f"{retry_at - scene.now:.1f}", text=failure.text if failure else "")
@@ -149,21 +161,21 @@ def recall(scene: Scene) -> Verdict | None:
 
 def stopped(scene: Scene) -> Verdict | None:
     """It holds the key and its server stands still, without a crash: a hand-over was aborted, or a cold start."""
-    if not scene.holds_key or not scene.is_server_down:
+    if not scene.leads or not scene.is_server_down:
         return None
     return _start_in_place(scene)
 
 
 def starting(scene: Scene) -> Verdict | None:
     """The server recovers. StartPrimary ends by itself at primary_start_timeout, and then counts as failed."""
-    if not scene.holds_key or scene.server.phase not in (Phase.STARTING, Phase.STOPPING):
+    if not scene.leads or scene.server.phase not in (Phase.STARTING, Phase.STOPPING):
         return None
     return Verdict(because(Code.SERVER_STARTING))
 
 
 def promote(scene: Scene) -> Verdict | None:
     """Elected, or adopted: promote the replica, or verify the primary that runs already."""
-    if not scene.holds_key or scene.server.phase is not Phase.RUNNING:
+    if not scene.leads or scene.server.phase is not Phase.RUNNING:
         return None
     term = scene.view.term
     if scene.state.verified_term != term and not scene.server.answered:
@@ -171,17 +183,75 @@ def promote(scene: Scene) -> Verdict | None:
     if scene.state.verified_term == term and not scene.server.is_replica:
         return None
     retry_at = scene.retry_at(Promote)
-    actions = (Promote(term),) if scene.now >= retry_at and scene.has_time and scene.is_settled else ()
+    actions = (
+        (Promote(term, first_rule(scene)),) if scene.now >= retry_at and scene.has_time and scene.is_settled else ()
+    )
     failure = scene.state.failure(Promote.__name__)
-    is_hopeless = failure is not None and failure.count >= HOPELESS_AFTER and bool(heirs(scene))
+    is_hopeless = failure is not None and failure.count >= HOPELESS_AFTER and bool(well_heirs(scene))
     code = Code.VERIFYING if scene.server.is_primary else Code.PROMOTING
     return Verdict(because(code, term=term), actions, wake_at=retry_at, may_renew=not is_hopeless)
 
 
 def steady(scene: Scene) -> Verdict | None:
-    """Nothing to do but to lead. The lease is renewed only while the server answers."""
-    if not scene.holds_key:
+    """Nothing to do but to lead. The lease is renewed only while the server answers and is seen to be well."""
+    if not scene.leads:
         return None
+    code = Code.LEADING if scene.holds_key else Code.LEADING_BY_PEERS
+    return Verdict(because(code, term=scene.view.term), may_renew=_answers(scene) and _is_proven(scene))
+
+
+def _answers(scene: Scene) -> bool:
     quiet_for = scene.now - scene.server.probed_at
-    answers = scene.server.answered and quiet_for < max(scene.policy.ttl_s / 2, 2 * scene.policy.loop_wait_s)
-    return Verdict(because(Code.LEADING, term=scene.view.term), may_renew=answers)
+    return scene.server.answered and quiet_for < max(scene.policy.ttl_s / 2, 2 * scene.policy.loop_wait_s)
+
+
+def _is_proven(scene: Scene) -> bool:
+    """Each vital check went well not long ago. One that says nothing any more, good or bad, ends the permit."""
+    policy, known = scene.policy, dict(scene.state.vitals_at)
+    pause_s = 3 * policy.loop_wait_s
+    limits_s = {
+        Vital.CONNECTION: policy.probe_connection_timeout_s + pause_s,
+        Vital.COMMIT: policy.probe_connection_timeout_s + policy.probe_commit_timeout_s + pause_s,
+        Vital.DATA_DISK: policy.probe_disk_timeout_s + pause_s,
+    }
+    proven_at = scene.state.verified_at
+    return all(scene.now - max(proven_at, known.get(vital, proven_at)) < limit for vital, limit in limits_s.items())
+
+
+def ill(scene: Scene) -> Verdict | None:
+    """The server runs, and a vital check fails: where a member is better off, the server is put down and the lead goes
+    there; where none is, it is left as it is, with its reason, and nothing flaps.
+    """
+    illness = scene.state.illness()
+    if illness is None or not scene.leads or scene.server.phase is not Phase.RUNNING:
+        return None
+    if scene.state.verified_term != scene.view.term:
+        return None
+    words = {"vital": illness.vital.value, "problem": illness.problem}
+    if not scene.holds_key or not well_heirs(scene):
+        return Verdict(because(Code.ILL_AND_NONE_BETTER, **words))
+    act_at = _known_ill_at(scene, illness)
+    if scene.now < act_at:
+        return Verdict(because(Code.ILL, **words), wake_at=act_at)
+    of_disk = scene.state.illness(Vital.DATA_DISK, Vital.WAL_DISK)
+    action = PutDown(
+        from_lsn=scene.server.written_lsn,
+        cause="disk_failed" if of_disk else "server_hung",
+        since=illness.since,
+        reads_wal=of_disk is None or not of_disk.is_hung,
+    )
+    return Verdict(because(Code.PUTTING_DOWN, **words), (action,))
+
+
+def _known_ill_at(scene: Scene, illness: Illness) -> Instant:
+    """A disk that several members share makes them ill within a moment of each other: then nobody is better off."""
+    if not illness.vital.is_of_disk:
+        return illness.since
+    return after(illness.since, (scene.policy.probe_disk_timeout_s if illness.is_hung else 0.0) + DISK_ILLNESS_SHOWS_S)
+
+
+def well_heirs(scene: Scene) -> tuple[Member, ...]:
+    """Heirs that know of nothing that is wrong with them, and that may be elected where synchronous mode binds."""
+    electorate = scene.electorate
+    well = (member for member in heirs(scene) if not member.ill)
+    return tuple(member for member in well if electorate is None or member.name in electorate.members)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from hamgr.core.actions import GrantLease, ReattachLeader
+from hamgr.core.actions import AskPeers, GrantLease, ReattachLeader, RetakeLeader
 from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
+from hamgr.core.units import Instant, after
+
+OVERDUE_S = 0.5
+"""A renewal by etcd that is so late is made up for by the peers."""
+
+PEERS_RETRY_S = 0.25
 
 
 def need_view(scene: Scene) -> Verdict | None:
@@ -16,7 +22,7 @@ def need_view(scene: Scene) -> Verdict | None:
 
 def need_lease(scene: Scene) -> Verdict | None:
     """Without a lease nothing can be announced. Granted only when the server is known not to need the old one."""
-    if scene.state.lease.lease_id:
+    if scene.state.lease.lease_id or scene.leads_by_peers:
         return None
     reason = because(Code.STORE_DOWN, error=scene.state.store_error) if scene.state.store_error else None
     retry_at = scene.retry_at(GrantLease)
@@ -35,6 +41,7 @@ def has_given_up(scene: Scene) -> bool:
         and lease.deadline is not None
         and scene.now >= lease.deadline
         and scene.state.store_failed_at is None
+        and not scene.leads_by_peers
     )
 
 
@@ -42,7 +49,7 @@ def twin(scene: Scene) -> Verdict | None:
     """Another agent lives under this name at another address: it must not be disturbed. Whoever holds the key is not
     the one to make room.
     """
-    if scene.holds_key:
+    if scene.leads:
         return None
     other = scene.view.member(scene.me)
     if other is None or other.lease_id == scene.state.lease.lease_id or other.conn_url == scene.state.me.conn_url:
@@ -57,7 +64,44 @@ def key_on_old_lease(scene: Scene) -> Verdict | None:
     leader = scene.leader
     if leader is None or leader.name != scene.me or leader.lease_id == scene.state.lease.lease_id:
         return None
-    return Verdict(because(Code.OLD_LEASE))
+    return None if scene.leads_by_peers else Verdict(because(Code.OLD_LEASE))
+
+
+def retake(scene: Scene) -> Verdict | None:
+    """It has led on by its peers, etcd answers again, and the key has expired meanwhile: it is taken again, in the same
+    term, before the promises run out.
+    """
+    view = scene.view
+    if not scene.leads_by_peers or view.leader is not None or not scene.state.lease.lease_id:
+        return None
+    action = RetakeLeader(view.term, view.term_revision, view.roster_revision)
+    return Verdict(because(Code.RETAKING_LEAD, term=view.term), (action,))
+
+
+def peer_renewal(scene: Scene) -> tuple[AskPeers | None, Instant | None]:
+    """What to ask the peers now, and when to look again. They are asked as soon as etcd's renewal is overdue, beside
+    the tries that go on to reach etcd, so that the change from one to the other costs nothing of the deadline.
+    """
+    deadline, policy, view = scene.deadline, scene.policy, scene.state.cluster
+    if not scene.leads or deadline is None or view is None or not policy.failsafe_mode or scene.me not in view.roster:
+        return None, None
+    if not scene.state.guard_alive or scene.state.running(AskPeers):
+        return None, None
+    renewed_at = after(deadline, -(policy.ttl_s - policy.margin_s))
+    due_at = after(renewed_at, policy.renew_interval_s + min(OVERDUE_S, policy.ttl_s / 10))
+    if scene.state.peers_asked_at is not None:
+        due_at = Instant(max(due_at, after(scene.state.peers_asked_at, PEERS_RETRY_S)))
+    if scene.now < due_at:
+        return None, due_at
+    return AskPeers(view.term, _peers(scene), policy.ttl_s), None
+
+
+def _peers(scene: Scene) -> tuple[tuple[str, str], ...]:
+    """Whoever may campaign: the roster, and what may have become the roster without this member knowing."""
+    view = scene.view
+    urls = {member.name: member.api_url for member in view.members} | dict(view.roster)
+    names = sorted({*view.roster, *scene.state.roster_sent} - {scene.me})
+    return tuple((name, urls.get(name, "")) for name in names)
 
 
 def reassert(scene: Scene) -> Verdict | None:

@@ -13,7 +13,7 @@ def restart(scene: Scene) -> Verdict | None:
     order = _first(scene, "restart")
     if order is None or not (scene.server.is_primary or scene.server.is_replica):
         return None
-    leads = scene.holds_key and scene.server.is_primary
+    leads = scene.leads and scene.server.is_primary
     action = RestartServer(
         order_id=order.order_id,
         stop_budget_s=scene.policy.primary_stop_timeout_s,
@@ -28,7 +28,7 @@ def reinitialize(scene: Scene) -> Verdict | None:
     waits, and this member takes part in electing it.
     """
     order = _first(scene, "reinitialize")
-    if order is None or scene.holds_key:
+    if order is None or scene.leads:
         return None
     leader = scene.view.member(scene.other_leader) if scene.other_leader else None
     if leader is None or leader.role != "primary" or leader.state != "running":

@@ -11,6 +11,8 @@ from hamgr.core.units import Instant, after
 
 ELECTION_TAKES_S = 5.0
 
+STORE_MAY_ANSWER_S = 1.0
+
 SUSPECT_AFTER_S = 1.0
 """A replica that has not streamed for this long has its history compared with the leader's."""
 
@@ -19,7 +21,7 @@ def unusable_data(scene: Scene) -> Verdict | None:
     """A data directory that needs a person: stay up, say why, touch nothing, and leave the lead to others."""
     if scene.server.data_dir is not DataDir.UNUSABLE or scene.state.stopping_since is not None:
         return None
-    return Verdict(because(Code.UNUSABLE_DATA, problem=scene.server.problem), may_renew=not scene.holds_key)
+    return Verdict(because(Code.UNUSABLE_DATA, problem=scene.server.problem), may_renew=not scene.leads)
 
 
 def foreign_data(scene: Scene) -> Verdict | None:
@@ -29,14 +31,14 @@ def foreign_data(scene: Scene) -> Verdict | None:
     local, cluster = scene.server.system_identifier, scene.view.system_identifier
     if scene.state.stopping_since is not None:
         return Verdict(because(Code.STOPPED), (Exit(0),), may_renew=False)
-    return Verdict(because(Code.FOREIGN_DATA, local=local, cluster=cluster), may_renew=not scene.holds_key)
+    return Verdict(because(Code.FOREIGN_DATA, local=local, cluster=cluster), may_renew=not scene.leads)
 
 
 def clone(scene: Scene) -> Verdict | None:
     """No data yet (or what there is cannot be mended): copy it from the leader."""
-    empty = scene.server.data_dir in (DataDir.EMPTY, DataDir.UNFINISHED)
+    has_none = scene.server.data_dir in (DataDir.EMPTY, DataDir.UNFINISHED)
     may_not_rewind = scene.state.diverged and not scene.policy.use_pg_rewind
-    if not empty and not scene.state.must_clone and not may_not_rewind:
+    if not has_none and not scene.state.must_clone and not may_not_rewind:
         return None
     source = _clone_source(scene)
     if source is None and scene.server.is_alive:
@@ -46,12 +48,14 @@ def clone(scene: Scene) -> Verdict | None:
         return Verdict(because(Code.WAIT_LEADER, why="there is no primary to copy the data from"))
     if scene.server.is_alive:
         return _when_ready(scene, because(Code.DIVERGED, leader=source.name), StopServer(_stop_budget(scene)))
-    return _when_ready(scene, because(Code.CLONING, source=source.name), Clone(source, keep_aside=not empty))
+    # Unfinished may be a rewind that was cut short: what it left is a cluster, and no more to be started.
+    keep_aside = scene.server.data_dir is not DataDir.EMPTY
+    return _when_ready(scene, because(Code.CLONING, source=source.name), Clone(source, keep_aside))
 
 
 def start(scene: Scene) -> Verdict | None:
     """The server is down and somebody else leads, or nobody: it starts as a standby, or is rewound first."""
-    if not scene.is_server_down or scene.holds_key:
+    if not scene.is_server_down or scene.leads:
         return None
     leader = scene.upstream
     if scene.state.diverged and scene.other_leader:
@@ -67,6 +71,22 @@ def start(scene: Scene) -> Verdict | None:
     return _when_ready(scene, because(Code.STARTING_STANDBY, leader=leader.name or "nobody yet"), action)
 
 
+def start_without_store(scene: Scene) -> Verdict | None:
+    """etcd does not answer and this member's server is down: it starts as a standby of whomever it followed, so that it
+    serves reads. It cannot be wrong: a standby acknowledges nothing, and where it has diverged shows once etcd is back.
+    """
+    state = scene.state
+    is_lost = state.cluster is None or not state.lease.lease_id
+    if state.store_failed_at is None or not is_lost or scene.may_be_primary or state.stopping_since is not None:
+        return None
+    if not scene.is_server_down or scene.server.data_dir is not DataDir.VALID or state.crash is not None:
+        return None
+    wait_until = after(state.store_failed_at, STORE_MAY_ANSWER_S)
+    if scene.now < wait_until:
+        return Verdict(because(Code.STORE_DOWN, error=state.store_error), wake_at=wait_until)
+    return _when_ready(scene, because(Code.STARTING_STANDBY, leader="whom it followed before"), StartStandby(None))
+
+
 def _election_ends_by(scene: Scene) -> Instant | None:
     """While others elect, a former primary waits: to start now and to be rewound then would take longer."""
     vacancy = scene.state.vacancy
@@ -80,7 +100,7 @@ def follow(scene: Scene) -> Verdict | None:
     """A running replica streams from the leader; one that does not is pointed there, or examined."""
     server = scene.server
     leader = scene.upstream
-    if not server.is_replica or not leader.host or scene.holds_key:
+    if not server.is_replica or not leader.host or scene.leads:
         return None
     if scene.state.diverged:
         return _when_ready(scene, because(Code.DIVERGED, leader=leader.name), StopServer(_stop_budget(scene)))

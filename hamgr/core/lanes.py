@@ -1,0 +1,37 @@
+"""Lanes: at most one action of a lane is under way at a time; `Fence` alone may overtake what runs in its lane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Lane(Enum):
+    """Things that must not be done at the same time share a lane."""
+
+    SERVER = "server"
+    LEADERSHIP = "leadership"
+    LEASE = "lease"
+    BALLOT = "ballot"
+    REQUEST = "request"
+    MEMBER = "member"
+    STATUS = "status"
+    RECORD = "record"
+    HISTORY = "history"
+    ROSTER = "roster"
+    SLOTS = "slots"
+    CONFIG = "config"
+    CHECKPOINT = "checkpoint"
+    SYNC = "sync"
+    SENTRY = "sentry"
+    PEERS = "peers"
+    PROCESS = "process"
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A server to stream, clone or rewind from. `name` is empty when none is known yet."""
+
+    name: str = ""
+    host: str = ""
+    port: int = 5432
