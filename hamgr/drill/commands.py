@@ -126,9 +126,6 @@ def drill(
             outcomes = _run_all(console, session, Request(tuple(faults), plan, json_path, at_random))
     except DrillError as error:
         _fail(console, error)
-    print_summary(console, outcomes)
-    for folder in session.evidence:
-        console.print(f"failed: {folder}", highlight=False, soft_wrap=True)
     raise SystemExit(exit_code(outcomes))
 
 
@@ -180,22 +177,37 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 def _run_all(console: Console, session: Session, request: Request) -> list[Outcome]:
     """All faults one after the other, on one cluster as long as all goes well, after a bad run on a new one."""
     outcomes: list[Outcome] = []
-    for number, fault in enumerate(request.faults, start=1):
-        with progress(console, quiet=request.is_soak) as say:
-            outcomes.append(_run_one(session, request.plan, fault, _prefixed(say, f"{number} {fault.name}")))
-        outcome = outcomes[-1]
-        if request.is_soak:
-            print_line(console, f"{number}/{len(request.faults)} {fault.name}", outcome)
-        else:
-            print_outcome(console, f"{number}/{len(request.faults)} {fault.title}", outcome)
-        if request.json_path is not None:
-            request.json_path.write_text(json.dumps([each.as_json() for each in outcomes], indent=1) + "\n")
-        if not outcome.is_good:
-            folder = session.new_evidence(f"{number:03}-{fault.name}")
-            keep_evidence(folder, session.cluster, outcome)
-            console.print(f"  all of it: {folder}", highlight=False, soft_wrap=True)
-            session.drop_cluster()
+    try:
+        for number, fault in enumerate(request.faults, start=1):
+            with progress(console, quiet=request.is_soak) as say:
+                outcomes.append(_run_one(session, request.plan, fault, _prefixed(say, f"{number} {fault.name}")))
+            _tell(console, request, number, outcomes)
+            if not outcomes[-1].is_good:
+                _keep_evidence(console, session, f"{number:03}-{fault.name}", outcomes[-1])
+                session.drop_cluster()
+    finally:
+        # Of a soak that was interrupted, too.
+        print_summary(console, outcomes)
+        for folder in session.evidence:
+            console.print(f"failed: {folder}", highlight=False, soft_wrap=True)
     return outcomes
+
+
+def _tell(console: Console, request: Request, number: int, outcomes: Sequence[Outcome]) -> None:
+    """The last outcome to whoever watches, all of them to the file."""
+    fault, place = request.faults[number - 1], f"{number}/{len(request.faults)}"
+    if request.is_soak:
+        print_line(console, f"{place} {fault.name}", outcomes[-1])
+    else:
+        print_outcome(console, f"{place} {fault.title}", outcomes[-1])
+    if request.json_path is not None:
+        request.json_path.write_text(json.dumps([each.as_json() for each in outcomes], indent=1) + "\n")
+
+
+def _keep_evidence(console: Console, session: Session, name: str, outcome: Outcome) -> None:
+    folder = session.new_evidence(name)
+    keep_evidence(folder, session.cluster, outcome)
+    console.print(f"  all of it: {folder}", highlight=False, soft_wrap=True)
 
 
 def _run_one(session: Session, plan: Plan, fault: Fault, say: Say) -> Outcome:

@@ -1,6 +1,6 @@
-"""Starved CPUs: every core is busy with something of the highest priority.
+"""Busy and starved CPUs: every core has several programs to run, of the members' priority or of the highest.
 
-Members and their servers starve. What would be on other machines does not: the client runs at real-time priority by
+Starved are members and their servers. What would be on other machines is not: the client runs at real-time priority by
 itself, etcd and the drill compete with the spinners as equals.
 """
 
@@ -22,33 +22,46 @@ _LONGEST_SPIN_S = 120
 
 _SPIN = """
 import os, sys, time
-os.nice(-20)
-try:
-    open("/proc/self/autogroup", "w").write("-20")
-except OSError:
-    pass
-end = time.monotonic() + float(sys.argv[1])
+priority = int(sys.argv[1])
+if priority:
+    os.setpriority(os.PRIO_PROCESS, 0, priority)
+    open("/proc/self/autogroup", "w").write(str(priority))
+end = time.monotonic() + float(sys.argv[2])
 while time.monotonic() < end:
     pass
 """
 
 
+def _cpu_busy(victims: Victims) -> Undo:
+    """Members compete with others as equals."""
+    return _spin(victims, 0)
+
+
 def _cpu_starved(victims: Victims) -> Undo:
-    cluster = victims.cluster
-    elsewhere = [member.process.pid for member in cluster.store.members if member.process is not None]
+    """Members get next to nothing."""
+    elsewhere = [member.process.pid for member in victims.cluster.store.members if member.process is not None]
     before = _set_priority([os.getpid(), *elsewhere], _HIGHEST)
-    argv = [sys.executable, "-S", "-c", _SPIN, str(_LONGEST_SPIN_S)]
-    count = (os.cpu_count() or 1) * _SPINNERS_PER_CORE
-    log = cluster.logs / "spinners.log"
-    spinners = [cluster.client_host.spawn(argv, log, as_account=False) for _ in range(count)]
+    end = _spin(victims, _HIGHEST)
 
     def undo() -> None:
-        for spinner in spinners:
-            spinner.send(signal.SIGKILL)
+        end()
         for pid, priority in before.items():
             _set_priority([pid], priority)
 
     return undo
+
+
+def _spin(victims: Victims, priority: int) -> Undo:
+    host, log = victims.cluster.client_host, victims.cluster.logs / "spinners.log"
+    argv = [sys.executable, "-S", "-c", _SPIN, str(priority), str(_LONGEST_SPIN_S)]
+    count = (os.cpu_count() or 1) * _SPINNERS_PER_CORE
+    spinners = [host.spawn(argv, log, as_account=False) for _ in range(count)]
+
+    def end() -> None:
+        for spinner in spinners:
+            spinner.send(signal.SIGKILL)
+
+    return end
 
 
 # Where the kernel groups by session (autogroup in sched(7)), priorities count within a session only: both are set.
@@ -67,13 +80,25 @@ def _set_priority(pids: Iterable[int], priority: int) -> dict[int, int]:
 
 CPU_FAULTS = (
     Fault(
-        "cpu-starved",
-        "all cores busy at the highest priority",
-        _cpu_starved,
+        "cpu-busy",
+        "all cores busy with several programs each",
+        _cpu_busy,
         False,
         MACHINE,
         hold_ttls=3.0,
-        needs_netns=True,
         weight=3,
+    ),
+    Fault(
+        "cpu-starved",
+        "all cores busy at the highest priority",
+        _cpu_starved,
+        # All members starve alike: whether the leader keeps its lease, or any gets another, is luck. Safety is not.
+        None,
+        MACHINE,
+        hold_ttls=3.0,
+        needs_netns=True,
+        weight=1,
+        is_survivable=False,
+        most_changes=2,
     ),
 )

@@ -182,7 +182,7 @@ def test_random_choice_leaves_somebody_who_can_take_writes(synchronous: bool) ->
 
 
 def test_random_choice_takes_every_fault_alone_and_some_at_once_and_some_again() -> None:
-    names = [fault.name for fault in random_faults(list(FAULTS.values()), 3000, 1)]
+    names = [fault.name for fault in random_faults(list(FAULTS.values()), 6000, 1)]
     assert set(names) >= FAULTS.keys()
     assert 0.1 < sum("+" in name for name in names) / len(names) < 0.3
     assert any(name.startswith("again:") for name in names)
