@@ -145,7 +145,7 @@ class Guard:
                 say(f"deadline of term {page.term} reached, killing the server")
         if self._fence.active and self._fence.sweep():
             self._on_fenced()
-        self._watchdog.mind(boottime_ns(), page.armed or self._fence.active)
+        self._watchdog.mind(boottime_ns(), page.armed)
 
     def _on_fenced(self) -> None:
         took_ns = self._page.fenced_at_ns - self._page.fence_began_ns

@@ -30,23 +30,26 @@ STUCK_S = 2.0
 
 KILL_SERVER = """
 trap "" HUP PIPE
+exec 3< /proc/$PPID/exe
+is_ours() { [ /proc/$1/exe -ef /proc/$$/fd/3 ] && [ /proc/$1/cwd -ef . ]; }
 read -r stat < /proc/$PPID/stat
 set -- ${stat##*) }
-[ /proc/$2/exe -ef /proc/$PPID/exe ] && kill -s STOP $2
+is_ours $2 && kill -s STOP $2
 quiet=0 rounds=0
 while [ $quiet -lt 2 ] && [ $rounds -lt 50 ]; do
   quiet=$((quiet + 1)) rounds=$((rounds + 1))
   for each in /proc/[0-9]*; do
     pid=${each#/proc/}
-    [ $pid = $PPID ] || ! [ $each/exe -ef /proc/$PPID/exe ] || ! [ $each/cwd -ef . ] && continue
+    [ $pid = $PPID ] || ! is_ours $pid && continue
     kill -s KILL -- -$pid
     kill -s KILL $pid && quiet=0
   done
 done
-kill -s KILL $PPID
+is_ours $PPID && kill -s KILL $PPID
 """
-"""Runs in the data directory as a child of the sentry ($PPID), which therefore goes last. Postmaster first: no new
-children. Then every process of this program in this directory, with its process group (an archiver's shell), until two
+"""Runs in the data directory as a child of the sentry ($PPID), which therefore goes last; it goes on should that die
+first. The postmaster is stopped before anything else: it must neither fork nor end the sentry for the others' crash.
+Then every process of this program in this directory is killed, with its process group (an archiver's shell), until two
 looks find none. Bounded, since a process stuck in the kernel stays visible; it runs no more user code. No fork.
 """
 

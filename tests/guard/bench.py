@@ -126,12 +126,13 @@ class Bench:
         self.page = SharedPage.open(str(self.runtime_dir))
         return self.page
 
-    def run_stand_in(self, *agent: str) -> None:
+    def run_stand_in(self, *agent: str, **settings: Any) -> None:
         """The guard dies and a stand-in takes its place, as by the agent; it is connected to."""
         assert self.guard is not None
         self.guard.kill()
         self.guard.wait()
-        assert subprocess.run(self.argv(*agent, is_stand_in=True), stderr=self.stderr, check=False).returncode == 0
+        argv = self.argv(*agent, is_stand_in=True, **settings)
+        assert subprocess.run(argv, stderr=self.stderr, check=False).returncode == 0
         wait_until(lambda: self.page.guard_pid != self.guard.pid, "the stand-in guards")
         self.to_end.append(self.page.guard_pid)
         self.client = self.connect()

@@ -8,7 +8,7 @@ import pytest
 
 from hamgr.guard.layout import WATCHDOG_ACTIVE, WATCHDOG_FAILED, WATCHDOG_OFF, SharedPage, boottime_ns
 from hamgr.guard.watchdog import Watchdog
-from tests.guard.bench import SECOND, Bench, living, wait_until
+from tests.guard.bench import SECOND, Bench, is_alive, living, wait_until
 
 TIMEOUT_S = 2
 
@@ -190,3 +190,14 @@ def test_device_is_switched_off_at_the_guards_end_once_its_server_is_stopped(ben
     assert bench.guard.wait(20) == 1
     assert bench.page.armed
     assert device.heard().endswith(b"V")
+
+
+def test_stand_in_that_makes_room_leaves_the_device_running_for_the_next_guard(bench: Bench, device: Device) -> None:
+    bound_server(bench, device, in_s=1000)
+    bench.run_stand_in("beat", watchdog=(TIMEOUT_S, device.path))
+    assert bench.ask("retire") == ["retiring"]
+    wait_until(lambda: not is_alive(bench.page.guard_pid), "it is gone")
+    assert b"V" not in device.heard()
+    assert bench.page.watchdog == WATCHDOG_ACTIVE
+    bench.run("beat", watchdog=(TIMEOUT_S, device.path))
+    wait_until(device.heard, "the next one keeps it alive")

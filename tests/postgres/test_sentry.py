@@ -119,6 +119,18 @@ async def test_what_a_backend_runs_beside_itself_ends_too(place: Watched) -> Non
     await connection.close()
 
 
+async def test_the_kill_goes_on_when_the_sentry_dies_over_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = "is_ours $2 && kill -s STOP $2\n"
+    assert begun in sentry.KILL_SERVER
+    dying = begun + "kill -s KILL $PPID; while is_ours $PPID; do :; done\n"
+    monkeypatch.setattr(sentry, "KILL_SERVER", sentry.KILL_SERVER.replace(begun, dying))
+    place = Watched(lab, await lab.primary())
+    await place.server.ensure_sentry(place.watched)
+    tree = place.tree()
+    deadline_ns = place.arm(1.5)
+    assert await end_of(tree) < deadline_ns
+
+
 async def test_another_server_on_this_host_is_left_alone(lab: Lab, place: Watched) -> None:
     other = await lab.primary("other")
     place.arm(0.5)
