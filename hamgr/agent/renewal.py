@@ -12,7 +12,7 @@ from typing import Protocol
 from hamgr.agent.clock import now
 from hamgr.agent.guardlink import GuardLink, nanoseconds
 from hamgr.core.cluster import ClusterView
-from hamgr.core.facts import Fact, LeaseGone, Renewed, StoreFailed
+from hamgr.core.facts import ClusterSeen, Fact, LeaseGone, Renewed, StoreFailed
 from hamgr.core.policy import Policy
 from hamgr.core.units import Instant, after
 from hamgr.dcs.errors import LeaseExpired, StoreError
@@ -26,6 +26,8 @@ class RenewalCall(Protocol):
     """One renewal and the linearizable read that confirms it; blocking. hamgr.dcs.lease provides it."""
 
     def renew(self, lease_id: int, budget_s: float) -> Renewal: ...
+
+    def read(self, budget_s: float) -> ClusterView: ...
 
     def close(self) -> None: ...
 
@@ -82,9 +84,7 @@ class Renewer(threading.Thread):
         try:
             renewal = self._call.renew(lease_id, policy.retry_timeout_s)
         except LeaseExpired:
-            self._gone, self._lease_id = lease_id, 0
-            self._post(LeaseGone(lease_id, now()))
-            return IDLE_S
+            return self._lost(lease_id, policy.retry_timeout_s)
         except StoreError as error:
             self._post(StoreFailed(now(), str(error)))
             return RETRY_S
@@ -92,6 +92,21 @@ class Renewer(threading.Thread):
         self._extend(deadline, lease_id, renewal.view)
         self._post(Renewed(lease_id, deadline, renewal.view))
         return max(0.0, policy.renew_interval_s - (now() - began_at))
+
+    def _lost(self, lease_id: int, budget_s: float) -> float:
+        """The loop knows of the keys that went with the lease before it knows of the lease's end.
+
+        The other way round, whoever leads by its peers would see the leader key on a lease that is not its own, which
+        may be another's that lives under the same name, and stop its server.
+        """
+        try:
+            self._post(ClusterSeen(self._call.read(budget_s)))
+        except StoreError as error:
+            self._post(StoreFailed(now(), str(error)))
+            return RETRY_S
+        self._gone, self._lease_id = lease_id, 0
+        self._post(LeaseGone(lease_id, now()))
+        return IDLE_S
 
     def _extend(self, deadline: Instant, lease_id: int, view: ClusterView) -> None:
         """The guard's deadline moves on only if the confirming read shows us leading, by this lease, in that term.

@@ -10,7 +10,7 @@ from hamgr.agent.clock import now
 from hamgr.agent.guardlink import GuardLink, nanoseconds
 from hamgr.agent.renewal import IDLE_S, RETRY_S, Renewer
 from hamgr.core.cluster import ClusterView
-from hamgr.core.facts import Fact, LeaseGone, Renewed, StoreFailed
+from hamgr.core.facts import ClusterSeen, Fact, LeaseGone, Renewed, StoreFailed
 from hamgr.core.policy import Policy
 from hamgr.core.units import Instant, after
 from hamgr.dcs.errors import LeaseExpired, StoreError, StoreUnavailable
@@ -28,10 +28,18 @@ class Etcd:
         self.renewed: list[tuple[int, float]] = []
         self.answer: Callable[[], Renewal] = lambda: confirmed(view())
         self.closed = False
+        self.reads: list[float] = []
+        self.read_fails = False
 
     def renew(self, lease_id: int, budget_s: float) -> Renewal:
         self.renewed.append((lease_id, budget_s))
         return self.answer()
+
+    def read(self, budget_s: float) -> ClusterView:
+        self.reads.append(budget_s)
+        if self.read_fails:
+            raise StoreUnavailable("gone again")
+        return view("")
 
     def fail(self, error: StoreError) -> None:
         def answer() -> Renewal:
@@ -173,8 +181,8 @@ def test_a_lease_that_is_gone_is_told_and_left_alone(bench: Bench) -> None:
     bench.renewer.permit(LEASE, FAR, POLICY)
     assert bench.once() == IDLE_S, "the loop may not know yet, or lead on by its peers"
     assert len(bench.etcd.renewed) == 1
-    assert isinstance(bench.facts[0], LeaseGone)
-    assert bench.facts[0].lease_id == LEASE
+    assert isinstance(bench.facts[-1], LeaseGone)
+    assert bench.facts[-1].lease_id == LEASE
     assert bench.page.deadline_ns == before
 
 
@@ -207,3 +215,19 @@ def test_a_lead_taken_again_on_another_lease_is_known_to_a_successor(bench: Benc
     bench.once()
     assert (bench.page.term, bench.page.lease_id) == (TERM, 8)
     assert bench.page.deadline_ns == nanoseconds(after(sent_at, TTL_S - POLICY.margin_s))
+
+
+def test_the_keys_that_went_with_a_lease_are_known_before_its_end(bench: Bench) -> None:
+    """Whoever leads by its peers must not see its key on a lease that is not its own."""
+    bench.etcd.fail(LeaseExpired("gone"))
+    bench.etcd.read_fails = True
+    bench.renewer.permit(LEASE, FAR, POLICY)
+    assert bench.once() == RETRY_S
+    assert [type(fact) for fact in bench.facts] == [StoreFailed]
+    bench.etcd.read_fails = False
+    assert bench.once() == IDLE_S
+    seen, gone = bench.facts[1:]
+    assert isinstance(seen, ClusterSeen)
+    assert seen.view.leader is None
+    assert gone == LeaseGone(LEASE, gone.at)  # type: ignore[union-attr]
+    assert bench.etcd.reads == [POLICY.retry_timeout_s] * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,11 +15,13 @@ from hamgr.drill.errors import DrillError
 from hamgr.drill.faults import FAULTS
 from hamgr.drill.member import Member
 from hamgr.drill.run import run_drill
+from hamgr.guard.layout import SharedPage
 from tests.cluster.bench import TTL_S, sql, term, wait_until
 
 pytestmark = pytest.mark.cluster
 
 OUTAGE_S = 4.0 * TTL_S
+LONGEST_RESTART_S = TTL_S / 2
 
 
 @pytest.fixture
@@ -60,11 +63,24 @@ def leads_by_peers(member: Member) -> bool:
 
 
 def restart_agent(member: Member) -> None:
-    """The agent was killed, and another one, which answers, has taken its place."""
+    """The agent was killed, and another one, which answers, has taken its place, well before a promise runs out."""
     former = member.agent_pid()
+    began_at = time.monotonic()
     os.kill(former, signal.SIGKILL)
     wait_until("the guard starts another agent", lambda: agent_of(member) not in (0, former))
     wait_until("it answers", lambda: code(member, "/patroni") == 200)
+    took_s = time.monotonic() - began_at
+    if took_s > LONGEST_RESTART_S:
+        pytest.skip(f"this machine is too busy: an agent took {took_s:.1f} s to start, which ends the lead by rights")
+
+
+def wait_until_renewed(leader: Member) -> None:
+    """All others have promised once more since: the next agent may be missing for a ttl."""
+    page = SharedPage.open(str(leader.runtime_dir))
+    present = page.deadline_ns
+    wait_until("the leader's deadline has moved on", lambda: page.deadline_ns > present)
+    assert page.armed
+    page.close()
 
 
 @pytest.mark.parametrize("fault", ["etcd-gone", "etcd-frozen"])
@@ -85,6 +101,7 @@ def test_agents_that_start_without_etcd_answer_and_adopt(cluster: Cluster, etcd_
     wait_until("the leader leads by its peers", lambda: leads_by_peers(leader))
     for member in cluster.members:
         restart_agent(member)
+        wait_until_renewed(leader)
     for replica in cluster.members:
         if replica is not leader:
             wait_until("the replica serves reads", lambda member=replica: code(member, "/replica") == 200)
