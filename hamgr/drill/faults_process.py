@@ -110,9 +110,11 @@ def _both_gone(victims: Victims) -> Undo:
 
 
 def _kill_control(member: Member) -> None:
-    agent = member.agent_pid()
-    _kill(member.guard_pid())
-    _kill(agent)
+    both = [member.guard_pid(), member.agent_pid()]
+    # Standing still first: whichever lived a moment longer would start the other again.
+    freeze(both)
+    for pid in both:
+        _kill(pid)
     member.wait_until_guard_ended()
 
 

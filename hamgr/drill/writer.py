@@ -55,6 +55,8 @@ class Slot:
     """When the connect or the row under way began."""
     number: int | None = None
     """Of the row under way."""
+    timeline: bytes | None = None
+    """What came of the row so far: the server's timeline; empty: an error; None: nothing yet."""
     next_ns: int = 0
     """Nothing is tried before."""
 
@@ -110,7 +112,7 @@ class Writer:
     def _send(self, slot: Slot, now_ns: int) -> None:
         assert slot.connection is not None
         self.last_number += 1
-        slot.number, slot.since_ns = self.last_number, now_ns
+        slot.number, slot.since_ns, slot.timeline = self.last_number, now_ns, None
         row = [str(self.last_number).encode(), self.mode.encode(), slot.host.encode()]
         try:
             slot.connection.send_query_params(_INSERT, row)
@@ -160,18 +162,33 @@ class Writer:
             self._fail(slot, time.monotonic_ns())
 
     def _take_answer(self, slot: Slot) -> None:
+        """Take what has arrived of the answer; the row counts when the server is ready for the next.
+
+        Not before: the row's own result precedes the commit, and a server that shuts down while the commit waits
+        for a standby sends that result, a warning, and the end of the connection.
+        """
+        assert slot.connection is not None
+        while not slot.connection.is_busy():
+            result = slot.connection.get_result()
+            if result is None:
+                self._finish_row(slot)
+                return
+            if result.status == pq.ExecStatus.TUPLES_OK and slot.timeline is None:
+                slot.timeline = result.get_value(0, 0) or b""
+            else:
+                slot.timeline = b""
+
+    def _finish_row(self, slot: Slot) -> None:
         assert slot.connection is not None
         now_ns = time.monotonic_ns()
-        timeline = b""
-        while (result := slot.connection.get_result()) is not None:
-            if result.status == pq.ExecStatus.TUPLES_OK:
-                timeline = result.get_value(0, 0) or b""
-        if not timeline:
-            # A standby refuses the row and keeps the connection: the same one will do once it is promoted.
-            alive = slot.connection.status == pq.ConnStatus.OK
-            self._refused(slot, now_ns) if alive else self._fail(slot, now_ns)
+        if slot.connection.status != pq.ConnStatus.OK:
+            self._fail(slot, now_ns)
             return
-        self.output.write(f"{slot.number} {slot.host} {int(timeline, 16)} {slot.since_ns} {now_ns}\n")
+        if not slot.timeline:
+            # A standby refuses the row and keeps the connection: the same one will do once it is promoted.
+            self._refused(slot, now_ns)
+            return
+        self.output.write(f"{slot.number} {slot.host} {int(slot.timeline, 16)} {slot.since_ns} {now_ns}\n")
         slot.number = None
         slot.next_ns = max(slot.since_ns + self.interval_ns, now_ns)
         if self.mode == "routed" and self.chosen is None:

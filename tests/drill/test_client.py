@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -97,6 +98,27 @@ def test_every_host_is_tried_all_the_time_also_while_a_commit_on_another_waits_f
         wait_until(lambda: acks_of("a") > before_a + 10)
     finally:
         client.stop()
+
+
+def test_row_whose_commit_waited_for_a_standby_when_the_server_was_shut_down_is_not_acknowledged(
+    server: PlainServer, hosts: dict[str, Host], room: Path
+) -> None:
+    make_table(server.dsn, "")
+    client = Client(hosts["client"], {"a": server.dsn}, "", room / "client")
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    try:
+        client.wait_until_writing(time.monotonic_ns(), 0.3, 20)
+        set_standbys(server, "nobody")
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            wait_until(lambda: (connection.execute(waiting).fetchone() or (0,))[0] > 1)
+            wait_until(lambda: not has_answered(client, "a", 0.3))
+            before = len(client.routed.read()), len(client.pinned.read())
+            assert server.process is not None
+            server.process.send(signal.SIGINT)
+        assert server.process.ended.wait(20)
+    finally:
+        client.stop()
+    assert (len(client.routed.read()), len(client.pinned.read())) == before
 
 
 def has_answered(client: Client, host: str, for_s: float) -> bool:
