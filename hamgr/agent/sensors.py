@@ -87,10 +87,10 @@ async def watch_store(store: Store, post: Callable[[Fact], None], idle_s: Callab
 
 
 async def watch_guard(link: GuardLink, post: Callable[[Fact], None], beat_every_s: float) -> None:
-    """Beat for the guard from the decision loop's thread; post when the guard's own beat stops or returns, and when
-    the wall clock has stepped.
+    """Beat for the guard from the decision loop's thread; post when the guard's own beat stops or returns, when a
+    watchdog device that is required goes or comes, and when the wall clock has stepped.
     """
-    seen = True
+    seen = GuardSeen(alive=True)
     ahead_seen_s = 0.0
     while True:
         link.beat()
@@ -98,9 +98,10 @@ async def watch_guard(link: GuardLink, post: Callable[[Fact], None], beat_every_
         if abs(ahead_s - ahead_seen_s) > WALL_STEP_S:
             ahead_seen_s = ahead_s
             post(WallClockSeen(ahead_s))
-        if link.is_alive != seen:
-            seen = link.is_alive
-            post(GuardSeen(seen))
+        standing = GuardSeen(link.is_alive, link.watchdog_problem())
+        if standing != seen:
+            seen = standing
+            post(standing)
         await asyncio.sleep(beat_every_s)
 
 

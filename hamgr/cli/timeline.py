@@ -64,12 +64,16 @@ def _facts(record: Record) -> list[str]:
     lines = [
         f"  at        {_when(record.get('at'))}",
         f"  timeline  {record.get('timeline')} from {record.get('lsn')}",
-        f"  at risk   {'not known' if risk is None else human_bytes(risk)}",
+        f"  at risk   {'not known' if risk is None else human_bytes(risk)}{_more(record)}",
     ]
     ballots = record.get("ballots") or {}
     if ballots:
         lines.append("  ballots   " + ", ".join(f"{name} {vote}" for name, vote in sorted(ballots.items())))
     return lines
+
+
+def _more(record: Record) -> str:
+    return ", and what the former leader wrote last, of which nobody knows" if record.get("may_be_more") else ""
 
 
 def _stage_line(stage: Mapping[str, Any], total_s: float, budget_s: float | None, over: set[str]) -> str:

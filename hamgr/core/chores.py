@@ -41,6 +41,7 @@ ROSTER_PATIENCE_S = 10.0
 """For so long at least a member may be away and still be counted on."""
 
 SLOTS_CHECK_S = 30.0
+SENTRY_CHECK_S = 5.0
 HISTORY_LINES = 100
 
 Chore = Callable[[Scene, str], Iterator[Action | Instant]]
@@ -160,9 +161,15 @@ def _end_sync(scene: Scene, present: SyncState) -> Iterator[Action | Instant]:
 
 
 def keep_sentry(scene: Scene, _note: str) -> Iterator[Action | Instant]:
-    """The last line of the deadline, for when neither guard nor agent is left."""
-    if scene.leads and scene.server.is_primary and not scene.server.has_sentry:
-        yield EnsureSentry()
+    """The last line of the deadline, for when neither guard nor agent is left. Looked after now and then, since one may
+    hang without having gone.
+    """
+    if not scene.leads or not scene.server.is_primary:
+        return
+    checked_at = scene.state.sentry_checked_at
+    pause_s = SENTRY_CHECK_S if scene.server.has_sentry else 1.0
+    due = Instant(0.0) if checked_at is None else after(checked_at, pause_s)
+    yield EnsureSentry() if scene.now >= due else due
 
 
 def keep_slots(scene: Scene, _note: str) -> Iterator[Action | Instant]:

@@ -79,6 +79,7 @@ WORTH_A_NOTE = frozenset(
         Code.ILL,
         Code.ILL_AND_NONE_BETTER,
         Code.NOT_IN_ROSTER,
+        Code.NO_WATCHDOG,
         Code.NOT_IN_SYNC,
         Code.WAIT_QUORUM,
     }

@@ -177,9 +177,10 @@ class ReplaceOrdered:
 
 @dataclass(frozen=True, slots=True)
 class GuardSeen:
-    """Whether the guard's heartbeat is fresh."""
+    """Whether the guard's heartbeat is fresh, and what this member lacks without which it must not lead."""
 
     alive: bool
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

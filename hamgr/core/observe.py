@@ -119,7 +119,7 @@ def _observe_rest(state: State, fact: Fact) -> State:
 def _observe_host(state: State, fact: HostFact) -> State:
     match fact:
         case facts.GuardSeen():
-            return replace(state, guard_alive=fact.alive)
+            return replace(state, guard_alive=fact.alive, guard_problem=fact.problem)
         case facts.WallClockSeen():
             return replace(state, wall_ahead_s=fact.ahead_s)
         case facts.VitalChecked():
@@ -208,6 +208,7 @@ def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> 
             fault_at=after(vacancy.since, -elapsed),
             elapsed_s=offer.elapsed_s,
             former_lsn=offer.lsn,
+            former_end_is_read=offer.lsn > 0,
         )
     return Passage(
         term=vacancy.term,
@@ -216,6 +217,7 @@ def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> 
         seen_at=vacancy.since,
         fault_at=None if vacancy.cold else state.leader_heard_at,
         former_lsn=view.status.optime or None,
+        former_end_is_read=Scene(state, view.seen_at).electorate is not None,
     )
 
 
@@ -247,7 +249,7 @@ def _without_vitals_of_server(state: State) -> State:
     """Of a server that has ended nothing is known any more; its disks are checked on."""
     illnesses = tuple(illness for illness in state.illnesses if illness.vital.is_of_disk)
     vitals_at = tuple(pair for pair in state.vitals_at if pair[0].is_of_disk)
-    return replace(state, illnesses=illnesses, vitals_at=vitals_at, sync=None)
+    return replace(state, illnesses=illnesses, vitals_at=vitals_at, sync=None, sentry_checked_at=None)
 
 
 ENDING = ("StopServer", "HandOverStop", "Fence", "RestartServer", "Reinitialize", "Promote", "ExamineCrash", "PutDown")

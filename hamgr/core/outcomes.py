@@ -279,6 +279,10 @@ def _slots_ensured(state: State, fact: ActionEnded) -> State:
     return replace(state, slots_ensured_at=fact.at)
 
 
+def _sentry_checked(state: State, fact: ActionEnded) -> State:
+    return replace(state, sentry_checked_at=fact.at)
+
+
 def _config_applied(state: State, fact: ActionEnded) -> State:
     if not _is_done(fact) or not isinstance(fact.action, actions.ApplyConfig):
         return state
@@ -324,5 +328,6 @@ MARKS: dict[type[Action] | Any, Mark] = {
     actions.Reinitialize: _order_carried_out,
     actions.PutStatus: _status_written,
     actions.EnsureSlots: _slots_ensured,
+    actions.EnsureSentry: _sentry_checked,
     actions.ApplyConfig: _config_applied,
 }

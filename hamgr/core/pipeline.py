@@ -48,6 +48,8 @@ class Record:
     """Where the new timeline begins."""
     at_risk_bytes: int | None
     """WAL known to be on the old leader and not on the new one; None: not known."""
+    may_be_more: bool
+    """True where nobody read the end of the old leader's WAL: what it wrote last, nobody knows of."""
     stages: tuple[Stage, ...]
     ballots: Mapping[str, str] = field(default_factory=dict)
     """Member -> 'timeline/lsn/priority' as compared by the transaction."""
@@ -84,6 +86,8 @@ class Passage:
     """From the offer: stage -> seconds from fault to the stage's end, on the former leader's clock."""
     former_lsn: Lsn | None = None
     """Last known end of the former leader's WAL."""
+    former_end_is_read: bool = False
+    """It is its very end, or with synchronous mode no commit lies beyond what was compared."""
     own_lsn: Lsn | None = None
     voted_at: Instant | None = None
     elected_at: Instant | None = None
@@ -117,6 +121,7 @@ def record_of(passage: Passage, me: str, at: WallTime, budget_s: Mapping[str, fl
         timeline=passage.timeline,
         lsn=passage.lsn,
         at_risk_bytes=at_risk,
+        may_be_more=not passage.former_end_is_read and bool(passage.former),
         stages=_stages(passage, me),
         ballots=passage.ballots,
         budget_s=budget_s,
@@ -165,6 +170,7 @@ def record_as_json(record: Record) -> dict[str, Any]:
         "timeline": record.timeline,
         "lsn": str(record.lsn),
         "at_risk_bytes": record.at_risk_bytes,
+        "may_be_more": record.may_be_more,
         "stages": [
             {
                 "name": stage.name,

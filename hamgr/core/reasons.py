@@ -59,6 +59,7 @@ class Code(Enum):
     NOT_IN_ROSTER = "not_in_roster"
     PROMISED = "promised"
     UNFIT = "unfit"
+    NO_WATCHDOG = "no_watchdog"
     LACKS_OFFERED_WAL = "lacks_offered_wal"
     VOTING = "voting"
     WAIT_BALLOTS = "wait_ballots"

@@ -59,6 +59,7 @@ SENTENCES: dict[Code, str] = {
         "not a candidate: the last leader had not entered this member as up ({roster}), and may lead on without etcd"
     ),
     Code.PROMISED: "not a candidate for {left_s} s: has promised {leader}, which leads without etcd, to wait",
+    Code.NO_WATCHDOG: "not a candidate: {problem}",
     Code.UNFIT: "not a candidate: {vital}: {problem}; others are well",
     Code.LACKS_OFFERED_WAL: "not a candidate: has WAL up to {own}, the leader's ends at {lsn}",
     Code.VOTING: "voting for term {term}",

@@ -140,6 +140,8 @@ class State:
     lease: Lease = field(default_factory=Lease)
     server: ServerView = field(default_factory=ServerView)
     guard_alive: bool = True
+    guard_problem: str = ""
+    """Why this member must not lead, though its guard lives: a watchdog device that is required cannot be had."""
     wall_ahead_s: float | None = None
     """The wall clock less CLOCK_BOOTTIME; None: not seen yet."""
     under_way: tuple[UnderWay, ...] = ()
@@ -166,6 +168,7 @@ class State:
     leader_heard_at: Instant | None = None
     """When this replica last had a message from its upstream: dates the fault when a host is lost."""
     slots_ensured_at: Instant | None = None
+    sentry_checked_at: Instant | None = None
     orders: tuple[Order, ...] = ()
     stopping_since: Instant | None = None
     replace_ordered_at: Instant | None = None

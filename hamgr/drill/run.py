@@ -129,7 +129,7 @@ def _run(cluster: Cluster, fault: Fault, say: Say) -> Outcome:
         end_ns=end_ns,
         rejoin_s=watch.rejoin_s(harm.ended_ns),
         synchronous=cluster.plan.synchronous_mode != "off",
-        at_risk_bytes=[record.get("at_risk_bytes") for record in records],
+        at_risk_bytes=[None if record.get("may_be_more") else record.get("at_risk_bytes") for record in records],
     )
     return outcome_of(fault, cluster.plan, harm, verdict, records)
 

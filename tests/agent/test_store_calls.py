@@ -258,7 +258,7 @@ async def test_a_refusal_is_kept_for_whoever_waits_for_the_request_before_it_is_
 
 
 async def test_a_record_is_stamped_written_and_told(bench: Bench) -> None:
-    record = Record(Term(2), "switchover", "a", "b", WallTime(0.0), Timeline(5), Lsn(0x5000), 0, ())
+    record = Record(Term(2), "switchover", "a", "b", WallTime(0.0), Timeline(5), Lsn(0x5000), 0, False, ())
     await put_record(bench.world, actions.PutRecord(record))
     written = await bench.store.list_records()
     assert [entry["term"] for entry in written] == [2]

@@ -86,6 +86,8 @@ def _is_forced(scene: Scene, *, loses: bool = False) -> bool:
 def _why_not_voting(scene: Scene, vacancy: Vacancy) -> Reason | None:
     if not scene.state.me.tags.may_lead:
         return because(Code.MAY_NOT_LEAD)
+    if scene.state.guard_problem:
+        return because(Code.NO_WATCHDOG, problem=scene.state.guard_problem)
     illness = scene.state.illness(Vital.DATA_DISK, Vital.WAL_DISK)
     if illness is not None and well_heirs(scene):
         return because(Code.UNFIT, vital=illness.vital.value, problem=illness.problem)
