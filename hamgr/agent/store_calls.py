@@ -109,8 +109,11 @@ async def withdraw_offer(world: World, action: actions.WithdrawOffer) -> Outcome
 async def cast_ballot(world: World, action: actions.CastBallot) -> Outcome:
     """Vote with a fresh measurement; with an offer, wait a moment for the WAL that is still on its way.
 
-    Where the receiver is to be stopped it is stopped before that, and there is no vote if it does not end.
+    Where the receiver is to be stopped it is stopped before that, and there is no vote if it does not end. Without an
+    offer the server is looked at first: whether the old primary still streams to it decides about the lead.
     """
+    if not action.at_least:
+        await world.probe()
     if action.stops_receiver:
         await world.server.stop_receiver()
     give_up_at = after(now(), RECEIVE_PATIENCE_S)

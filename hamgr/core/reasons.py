@@ -64,6 +64,7 @@ class Code(Enum):
     VOTING = "voting"
     WAIT_BALLOTS = "wait_ballots"
     WAIT_QUORUM = "wait_quorum"
+    OLD_PRIMARY_HEARD = "old_primary_heard"
     WAIT_WINNER = "wait_winner"
     TAKING_LEAD = "taking_lead"
     CLONING = "cloning"

@@ -35,6 +35,8 @@ REMEDIES: dict[Code, str] = {
         "bring back a member that was entered; if all of them are lost for good: `hamgr failover --candidate MEMBER`"
     ),
     Code.PROMISED: "nothing to do: the promise ends by itself within one ttl after the leader's last word",
+    Code.NO_WATCHDOG: "give the server's user the device, or set watchdog.mode to automatic",
+    Code.OLD_PRIMARY_HEARD: "nothing to do: it is waited for until it is silent, for one ttl at most",
     Code.UNFIT: "cure what it names here; the others go first",
     Code.LACKS_OFFERED_WAL: "nothing to do: the holder starts again if nobody has all of its WAL",
     Code.WAIT_BALLOTS: "nothing to do: the election window bounds it",

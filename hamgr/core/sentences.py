@@ -67,6 +67,7 @@ SENTENCES: dict[Code, str] = {
     Code.WAIT_QUORUM: (
         "waiting for {needed} more of {members} to vote with no more WAL than here: commits could be lost without them"
     ),
+    Code.OLD_PRIMARY_HEARD: "waiting for the old primary to fall silent: it still streams to this member",
     Code.WAIT_WINNER: "waiting for {winner}, whose ballot is greater, to take the lead",
     Code.TAKING_LEAD: "taking the lead in term {term}",
     Code.CLONING: "copying the data directory from {source}",

@@ -285,6 +285,7 @@ def keep_aside(data_dir: Path, stamp: str, keep: int = 1) -> Path | None:
     # Renaming a symbolic link would leave the cluster where it is.
     data_dir = Path(os.path.realpath(data_dir))
     beside = data_dir.with_name(f"{data_dir.name}.diverged-{stamp}")
+    _keep_wal_aside(data_dir, stamp)
     try:
         os.rename(data_dir, beside)
         data_dir.mkdir(mode=0o700)
@@ -294,8 +295,29 @@ def keep_aside(data_dir: Path, stamp: str, keep: int = 1) -> Path | None:
     marker.unlink(missing_ok=True)
     kept = sorted([*data_dir.parent.glob(f"{data_dir.name}.diverged-*"), *data_dir.glob(f"{ASIDE}*")], key=_stamp)
     for old in kept[: max(0, len(kept) - keep)]:
-        shutil.rmtree(old)
+        _forget(old)
     return place
+
+
+def _keep_wal_aside(data_dir: Path, stamp: str) -> None:
+    """WAL that lies elsewhere is kept aside, too, beside where it was: a clone with `waldir` wants that place empty."""
+    link = data_dir / "pg_wal"
+    if not link.is_symlink():
+        return
+    there = Path(os.path.realpath(link))
+    beside = there.with_name(f"{there.name}.diverged-{stamp}")
+    os.rename(there, beside)
+    link.unlink()
+    link.symlink_to(beside)
+
+
+def _forget(old: Path) -> None:
+    wal = old / "pg_wal"
+    elsewhere = Path(os.path.realpath(wal)) if wal.is_symlink() else None
+    shutil.rmtree(old)
+    # Only what was kept aside with it: an older one may still name the place where WAL is written now.
+    if elsewhere is not None and ".diverged-" in elsewhere.name:
+        shutil.rmtree(elsewhere, ignore_errors=True)
 
 
 def _keep_inside(data_dir: Path, stamp: str) -> Path:

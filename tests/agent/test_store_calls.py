@@ -234,7 +234,7 @@ async def test_a_ballot_does_not_wait_for_ever(bench: Bench) -> None:
 async def test_a_ballot_is_measured_after_the_receiver_has_ended(bench: Bench) -> None:
     receiving(bench, Received(Timeline(4), Lsn(0x4000), streaming=False))
     await cast_ballot(bench.world, actions.CastBallot(Term(4), Lsn(0), stops_receiver=True))
-    assert bench.log == ["stop_receiver", "received", "put_ballot"]
+    assert bench.log == ["probe", "stop_receiver", "received", "put_ballot"]
 
 
 async def test_there_is_no_ballot_while_the_receiver_runs(bench: Bench) -> None:
@@ -242,7 +242,7 @@ async def test_there_is_no_ballot_while_the_receiver_runs(bench: Bench) -> None:
     bench.server.answers["stop_receiver"] = ServerUnavailable("the WAL receiver does not end")
     with pytest.raises(ServerUnavailable):
         await cast_ballot(bench.world, actions.CastBallot(Term(4), Lsn(0), stops_receiver=True))
-    assert bench.log == ["stop_receiver"]
+    assert bench.log == ["probe", "stop_receiver"]
 
 
 # -- records ---------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,22 @@ def test_only_the_newest_directories_are_kept_aside(pg_tmp: Path) -> None:
         assert control.inspect(directory, 15).state is DataDir.EMPTY
         directory.rmdir()
     assert sorted(path.name for path in pg_tmp.iterdir()) == ["d.diverged-2", "d.diverged-3"]
+
+
+def test_wal_that_lies_elsewhere_is_kept_aside_and_its_place_is_free_again(pg_tmp: Path) -> None:
+    elsewhere = pg_tmp / "disk" / "wal"
+    for stamp in ("1", "2"):
+        _tree(pg_tmp / "d")
+        elsewhere.mkdir(parents=True)
+        (elsewhere / "segment").write_text(stamp)
+        shutil.rmtree(pg_tmp / "d" / "pg_wal", ignore_errors=True)
+        (pg_tmp / "d" / "pg_wal").symlink_to(elsewhere)
+        place = clone.keep_aside(pg_tmp / "d", stamp, keep=1)
+        assert place is not None
+        assert (place / "pg_wal" / "segment").read_text() == stamp
+        assert not elsewhere.exists()
+        (pg_tmp / "d").rmdir()
+    assert [path.name for path in (pg_tmp / "disk").iterdir()] == ["wal.diverged-2"]
 
 
 def test_directory_behind_a_link_stays_behind_the_link(pg_tmp: Path) -> None:

@@ -23,6 +23,9 @@ CANDIDATE_PATIENCE_S = 10.0
 """How long the others leave the lead to the candidate that an operator named."""
 
 
+SILENCE_TICKS = 2
+"""An old primary that has not been heard of for so many ticks is silent."""
+
 SIT_OUT_S = 10.0
 """For how long a member that failed as a leader leaves the lead to others, if there are any."""
 
@@ -50,6 +53,9 @@ def campaign(scene: Scene) -> Verdict | None:
     unfit = _why_ballot_is_unfit(scene, mine)
     if unfit is not None:
         return Verdict(unfit)
+    heard_until = _old_primary_heard_until(scene, vacancy)
+    if scene.now < heard_until:
+        return Verdict(because(Code.OLD_PRIMARY_HEARD), wake_at=heard_until)
     return _wait_or_take(scene, vacancy, mine)
 
 
@@ -172,6 +178,22 @@ def _wait_or_take(scene: Scene, vacancy: Vacancy, mine: Ballot) -> Verdict:
         return Verdict(because(Code.WAIT_WINNER, winner=ahead[0].name), wake_at=take_at)
     compared = rivals if scene.electorate is None else rivals | cast.keys() - {scene.me}
     return _take(scene, vacancy, mine, compared)
+
+
+def _old_primary_heard_until(scene: Scene, vacancy: Vacancy) -> Instant:
+    """Until when the old primary's life is waited out, where it is heard of although its key is gone.
+
+    Its lease ran out only if its server ended before. But etcd (3.4, a leader that was frozen and thaws) has been seen
+    to revoke a lease that was renewed meanwhile: then the holder is well, and learns of it no sooner than this member.
+    Its server's commit of each loop_wait keeps the stream from falling silent. One ttl after the key went the holder's
+    deadline has passed in any case.
+    """
+    state, view = scene.state, scene.view
+    if scene.offer is not None or view.released_term == view.term or not scene.server.streaming:
+        return Instant(0.0)
+    heard_at = state.leader_heard_at
+    silent_at = Instant(0.0) if heard_at is None else after(heard_at, SILENCE_TICKS * scene.policy.loop_wait_s)
+    return Instant(min(silent_at, after(vacancy.since, scene.policy.ttl_s)))
 
 
 def _why_no_quorum(scene: Scene, mine: Ballot, cast: Mapping[str, Ballot]) -> Reason | None:
