@@ -9,15 +9,11 @@ from pathlib import Path
 
 from hamgr.core.actions import Upstream
 from hamgr.core.units import Lsn, Timeline
-from hamgr.postgres import lineage, source
+from hamgr.postgres import lineage, source, wal
 from hamgr.postgres.config import ServerConfig
 from hamgr.postgres.errors import Diverged, ServerBroken, ServerError, WalGone
 
 HISTORY_FILE = re.compile(r"^([0-9A-F]{8})\.history$")
-SEGMENTS_OF = 1 << 32
-"""Segment files are numbered within every 4 GiB of WAL. Source: src/include/access/xlog_internal.h, XLogFileName."""
-
-
 TAIL = 8192
 """Bytes of WAL that are compared. Each record in them carries its predecessor's position and a checksum."""
 
@@ -122,8 +118,7 @@ async def _is_wal_kept(config: ServerConfig, local: Local, there: source.Source,
 
 def segment_suffix(lsn: Lsn, segment: int) -> str:
     """The last 16 digits of the name of the segment that holds `lsn`; the first 8 are the timeline's."""
-    number, per_file = lsn // segment, SEGMENTS_OF // segment
-    return f"{number // per_file:08X}{number % per_file:08X}"
+    return wal.segment_name(Timeline(0), lsn // segment, segment)[8:]
 
 
 def read_tail(data_dir: Path, end: lineage.Position, segment: int) -> WalTail:

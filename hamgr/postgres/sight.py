@@ -125,7 +125,9 @@ class SeenServer:
         data_dir = self.config.data_dir
         files = await self.disk.run(lambda: history.read_files(data_dir), "read the timeline histories")
         segment = await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")
-        tail = await self.disk.run(lambda: history.read_tail(data_dir, position, segment), "read the last WAL")
+        last = await wal.last_byte_of(self.bin_dir, data_dir, position, segment=segment)
+        end = lineage.Position(position.timeline, last)
+        tail = await self.disk.run(lambda: history.read_tail(data_dir, end, segment), "read the last WAL")
         return history.Local(identifier, position, max(received, position.lsn), files, segment, tail)
 
     async def _running_position(self) -> lineage.Position:
@@ -149,5 +151,9 @@ class SeenServer:
     async def _position(self, base: wal.Base, start: Lsn) -> lineage.Position:
         data_dir = self.config.data_dir
         segment = await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")
-        end = await wal.wal_end(self.bin_dir, data_dir, base, start, segment=segment)
+        begins = max(base.lsn, Lsn(max(0, start - wal.BACK_OFF)))
+        present = await self.disk.run(
+            lambda: wal.end_of_segments(data_dir, base.timeline, begins, segment), "look at the WAL"
+        )
+        end = await wal.wal_end(self.bin_dir, data_dir, base, start, segment=segment, present=present)
         return lineage.Position(base.timeline, end)

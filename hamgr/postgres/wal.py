@@ -11,12 +11,15 @@ from hamgr.core.server import ControlFile
 from hamgr.core.units import Lsn, Timeline
 from hamgr.postgres import programs
 from hamgr.postgres.errors import ServerBroken
+from hamgr.postgres.lineage import Position
 
 PAGE = 8192
 """XLOG_BLCKSZ of every packaged build."""
 SHORT_HEADER = 24
 LONG_HEADER = 40
 ALIGNMENT = 8
+SEGMENTS_OF = 1 << 32
+"""Segment files are numbered within every 4 GiB of WAL. Source: src/include/access/xlog_internal.h, XLogFileName."""
 DEFAULT_SEGMENT = 16 * 1024 * 1024
 LISTING_TAIL = 1024 * 1024
 """Of the listing only the end matters; from an old checkpoint it can have the size of all WAL since."""
@@ -45,14 +48,17 @@ def record_end(lsn: Lsn, total_length: int, segment: int = DEFAULT_SEGMENT) -> L
 
 def last_record_end(listing: str, segment: int = DEFAULT_SEGMENT) -> Lsn:
     """End of the last record in pg_waldump's listing; 0 if there is none. A switch ends its whole segment."""
+    end, is_switch = _last_record(listing, segment)
+    return Lsn((end // segment + 1) * segment) if is_switch and end % segment else end
+
+
+def _last_record(listing: str, segment: int) -> tuple[Lsn, bool]:
+    """Where the last record's own bytes end (0: there is none), and whether it gives up the rest of its segment."""
     last = deque(RECORD.finditer(listing), maxlen=1)
     if not last:
-        return Lsn(0)
+        return Lsn(0), False
     found = last[0]
-    end = record_end(Lsn.parse(found[2]), int(found[1]), segment)
-    if found[3] == "SWITCH" and end % segment:
-        return Lsn((end // segment + 1) * segment)
-    return end
+    return record_end(Lsn.parse(found[2]), int(found[1]), segment), found[3] == "SWITCH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,36 +83,72 @@ def base_of(control: ControlFile) -> Base:
 
 
 async def wal_end(
-    bin_dir: Path, data_dir: Path, base: Base, start: Lsn, *, segment: int, timeout_s: float = 10.0
+    bin_dir: Path, data_dir: Path, base: Base, start: Lsn, *, segment: int, present: Lsn, timeout_s: float = 10.0
 ) -> Lsn:
     """End of the last valid record on this disk, as crash recovery would find it.
 
-    `start`: a position that was written since this host booted, so that little is read; 0: unknown, read from
-    `base`. Both `start` and a replica's received position can be greater than what is returned, by a part of the
-    record that follows.
+    `present`: see `end_of_segments`. `start`: a position that was written since this host booted, so that little is
+    read; 0: unknown, read from `base`. Both `start` and a replica's received position can be greater than what is
+    returned, by a part of the record that follows.
     Raises ServerBroken if no record can be read where there must be one.
     """
     if start > base.lsn + BACK_OFF:
         near = Lsn((start - BACK_OFF) // PAGE * PAGE)
-        end, _ = await _dump(bin_dir, data_dir, base.timeline, near, segment, timeout_s)
+        end, _ = await _dump(bin_dir, data_dir, base.timeline, near, present, segment, timeout_s)
         # No demand that end >= start: whole pages are written and sent before the record that ends in them is
         # complete, so the last valid record may end before the write position.
         if end:
             return end
-    end, said = await _dump(bin_dir, data_dir, base.timeline, base.lsn, segment, timeout_s)
+    end, said = await _dump(bin_dir, data_dir, base.timeline, base.lsn, present, segment, timeout_s)
     if not end and base.is_record:
         raise ServerBroken(f"no valid WAL record at the checkpoint {base.lsn}: {said}")
     return max(end, base.lsn)
 
 
 async def _dump(
-    bin_dir: Path, data_dir: Path, timeline: Timeline, start: Lsn, segment: int, timeout_s: float
+    bin_dir: Path, data_dir: Path, timeline: Timeline, start: Lsn, present: Lsn, segment: int, timeout_s: float
 ) -> tuple[Lsn, str]:
-    waldump = str(bin_dir / "pg_waldump")
-    argv = [waldump, "-p", str(data_dir / "pg_wal"), "-t", str(timeline), "-s", str(start)]
-    ended = await programs.run(argv, timeout_s=timeout_s, keep_out=LISTING_TAIL)
+    ended = await _listed(bin_dir, data_dir, timeline, start, present, timeout_s)
     # It ends with status 1 at the first invalid record: that is the end of WAL that we look for.
     return last_record_end(ended.out, segment), programs.last_words(ended)
+
+
+async def last_byte_of(bin_dir: Path, data_dir: Path, end: Position, *, segment: int, timeout_s: float = 10.0) -> Lsn:
+    """Where the record that ends at `end` has its last byte: earlier only for a switch, which ends its segment.
+
+    What follows a switch in its segment means nothing: a replica that lost its stream there may not have got it.
+    """
+    if end.lsn % segment:
+        return end.lsn
+    begins = Lsn(max(0, end.lsn - segment))
+    ended = await _listed(bin_dir, data_dir, end.timeline, begins, end.lsn, timeout_s)
+    return _last_record(ended.out, segment)[0] or end.lsn
+
+
+async def _listed(
+    bin_dir: Path, data_dir: Path, timeline: Timeline, start: Lsn, present: Lsn, timeout_s: float
+) -> programs.Ended:
+    waldump = str(bin_dir / "pg_waldump")
+    argv = [waldump, "-p", str(data_dir / "pg_wal"), "-t", str(timeline), "-s", str(start), "-e", str(present)]
+    return await programs.run(argv, timeout_s=timeout_s, keep_out=LISTING_TAIL)
+
+
+def end_of_segments(data_dir: Path, timeline: Timeline, start: Lsn, segment: int) -> Lsn:
+    """End of the last segment file, of those that follow each other from the one that holds `start`.
+
+    pg_waldump waits five seconds for a file that is not there; where WAL ends with a segment the next one is not.
+    Source: src/bin/pg_waldump/pg_waldump.c, WALDumpOpenSegment.
+    """
+    number = start // segment
+    while (data_dir / "pg_wal" / segment_name(timeline, number, segment)).exists():
+        number += 1
+    return Lsn(max(number, start // segment + 1) * segment)
+
+
+def segment_name(timeline: Timeline, number: int, segment: int) -> str:
+    """Name of the segment file of that number, counted from the beginning of all WAL."""
+    per_file = SEGMENTS_OF // segment
+    return f"{timeline:08X}{number // per_file:08X}{number % per_file:08X}"
 
 
 def segment_size(data_dir: Path) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from pglab import Lab, at, has_all_of, streams, wait_until
 
 from hamgr.core.actions import Upstream
-from hamgr.core.units import Timeline
+from hamgr.core.units import Lsn, Timeline
+from hamgr.postgres import control, wal
 from hamgr.postgres.errors import Diverged, RewindFailed, WalGone
 from hamgr.postgres.server import LocalServer
 
@@ -147,3 +150,38 @@ async def test_history_is_told_where_only_replication_is_let_in(lab: Lab) -> Non
             return False
 
     await wait_until(unknown, "the new pg_hba.conf is in force")
+
+
+async def test_the_end_of_wal_at_the_end_of_a_segment_is_read_before_pg_waldump_gives_up_the_next(lab: Lab) -> None:
+    one = await lab.primary()
+    await one.query("SELECT pg_switch_wal()")
+    await lab.guard_of(one).kill_tree()
+    base = wal.base_of((await control.read_control(one.bin_dir, one.config.data_dir)).file)
+    folder, timeline = str(one.config.data_dir / "pg_wal"), str(base.timeline)
+    program = str(one.bin_dir / "pg_waldump")
+    patient = await asyncio.create_subprocess_exec(
+        program, "-p", folder, "-t", timeline, "-s", str(base.lsn), "-q", stderr=asyncio.subprocess.DEVNULL
+    )
+    end = await one.wal_end()
+    assert patient.returncode is None, "pg_waldump found the next segment: this is another case"
+    patient.kill()
+    await patient.wait()
+    assert end % wal.DEFAULT_SEGMENT == 0
+
+
+async def test_what_follows_a_switch_in_its_segment_is_no_divergence(lab: Lab) -> None:
+    one = await lab.primary()
+    two = await lab.standby(one)
+    await one.query("SELECT pg_switch_wal()")
+    await wait_until(lambda: has_all_of(two, one), "two has all")
+    await two.stop(10.0)
+    end = await two.stopped_position()
+    await one.stop(10.0)
+    await one.start_primary()
+    begins = Lsn(end.lsn - 1) // wal.DEFAULT_SEGMENT
+    assert end.lsn % wal.DEFAULT_SEGMENT == 0, "the switch is the last record: this is another case"
+    path = two.config.data_dir / "pg_wal" / wal.segment_name(end.timeline, begins, wal.DEFAULT_SEGMENT)
+    with path.open("r+b") as stream:
+        stream.seek(-100, 2)
+        stream.write(b"stale" * 20)
+    assert (await two.check_history(at(one))).local == end
