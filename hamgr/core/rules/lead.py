@@ -223,7 +223,7 @@ def ill(scene: Scene) -> Verdict | None:
     there; where none is, it is left as it is, with its reason, and nothing flaps.
     """
     illness = scene.state.illness()
-    if illness is None or not scene.leads or scene.server.phase is not Phase.RUNNING:
+    if illness is None or not scene.leads or scene.server.phase not in (Phase.RUNNING, Phase.STARTING):
         return None
     if scene.state.verified_term != scene.view.term:
         return None
