@@ -271,6 +271,17 @@ def _order_carried_out(state: State, fact: ActionEnded) -> State:
     return replace(state, diverged=False, must_clone=False) if is_new else state
 
 
+def _announced(state: State, fact: ActionEnded) -> State:
+    """etcd has it, although no view has told so yet: it is not written again and again until one does."""
+    action = fact.action
+    if not _is_done(fact) or not isinstance(action, actions.PutMember) or state.cluster is None:
+        return state
+    member = replace(action.member, lease_id=state.lease.lease_id)
+    others = tuple(each for each in state.cluster.members if each.name != member.name)
+    members = tuple(sorted((*others, member), key=lambda each: each.name))
+    return replace(state, cluster=replace(state.cluster, members=members))
+
+
 def _status_written(state: State, fact: ActionEnded) -> State:
     return replace(state, status_written_at=fact.at)
 
@@ -326,6 +337,7 @@ MARKS: dict[type[Action] | Any, Mark] = {
     actions.ReattachLeader: _reasserted,
     actions.RestartServer: _order_carried_out,
     actions.Reinitialize: _order_carried_out,
+    actions.PutMember: _announced,
     actions.PutStatus: _status_written,
     actions.EnsureSlots: _slots_ensured,
     actions.EnsureSentry: _sentry_checked,
