@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hamgr.core.actions import Action, AskPeers, Exit, Fence, Lane
+from hamgr.core.actions import GIVING_AWAY, Action, AskPeers, Exit, Fence, Lane
 from hamgr.core.chores import CHORES
 from hamgr.core.reasons import Code, Reason
 from hamgr.core.rules import (
@@ -153,12 +153,18 @@ def _not_backing_off(scene: Scene, wishes: list[Action]) -> tuple[list[Action], 
 
 
 def _startable(state: State, wishes: list[Action]) -> tuple[Action, ...]:
-    """One action a lane, none in a lane that is busy. Fence overtakes all but another Fence."""
+    """One action a lane, none in a lane that is busy. Fence overtakes all but another Fence.
+
+    The lead is not given away while something is done with the server: a restart that is under way has it down for a
+    moment, and would have it up again as a primary after another leads.
+    """
     taken: set[Lane] = {task.action.lane for task in state.under_way}
     chosen: list[Action] = []
     for action in wishes:
         overtakes = isinstance(action, Fence) and state.running(Fence) is None
         if action.lane in taken and not overtakes:
+            continue
+        if isinstance(action, GIVING_AWAY) and Lane.SERVER in taken:
             continue
         taken.add(action.lane)
         chosen.append(action)
