@@ -26,6 +26,9 @@ CANDIDATE_PATIENCE_S = 10.0
 SILENCE_TICKS = 2
 """An old primary that has not been heard of for so many ticks is silent."""
 
+VOTE_AGAIN_S = 0.05
+"""A ballot that lacks offered WAL is cast again after this pause, not as fast as etcd answers."""
+
 SIT_OUT_S = 10.0
 """For how long a member that failed as a leader leaves the lead to others, if there are any."""
 
@@ -43,11 +46,14 @@ def campaign(scene: Scene) -> Verdict | None:
     if refusal is not None:
         return Verdict(refusal)
     mine = scene.view.ballot(scene.me)
-    if mine is None or vacancy.voted_at is None or not _counts(mine, vacancy) or _lacks_offered_wal(scene, mine):
+    is_short = mine is not None and _counts(mine, vacancy) and _lacks_offered_wal(scene, mine)
+    if mine is None or vacancy.voted_at is None or not _counts(mine, vacancy) or is_short:
         at_least = scene.offer.lsn if scene.offer else Lsn(0)
         # An offer's holder acknowledges nothing any more; else the old primary may, while anybody streams from it.
         stops = scene.offer is None and scene.electorate is not None
         retry_at = scene.retry_at(CastBallot)
+        if is_short and vacancy.voted_at is not None:
+            retry_at = Instant(max(retry_at, after(vacancy.voted_at, VOTE_AGAIN_S)))
         actions = (CastBallot(vacancy.term, at_least, stops),) if scene.now >= retry_at else ()
         return Verdict(_why_voting(scene, vacancy, mine), actions, wake_at=retry_at)
     unfit = _why_ballot_is_unfit(scene, mine)
