@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from hamgr.core.actions import CastBallot, Promote, TakeLeader
+from hamgr.core.actions import CastBallot, Promote, Reinitialize, RestartServer, StopServer, TakeLeader
 from hamgr.core.cluster import Ballot
 from hamgr.core.order import best_first, has_no_more_wal, is_ahead_of
 from hamgr.core.policy import HOPELESS_AFTER
@@ -36,7 +36,7 @@ SIT_OUT_S = 10.0
 def campaign(scene: Scene) -> Verdict | None:
     """A replica's part in an election: vote, wait for the others' votes, take the key or leave it to the winner."""
     vacancy = scene.state.vacancy
-    if vacancy is None or not scene.server.is_replica or scene.leads:
+    if vacancy is None or not scene.server.is_replica or scene.leads or _is_being_taken_down(scene):
         return None
     bound = bound_until(scene)
     if scene.now < bound and scene.offer is None:
@@ -63,6 +63,11 @@ def campaign(scene: Scene) -> Verdict | None:
     if scene.now < heard_until:
         return Verdict(because(Code.OLD_PRIMARY_HEARD), wake_at=heard_until)
     return _wait_or_take(scene, vacancy, mine)
+
+
+def _is_being_taken_down(scene: Scene) -> bool:
+    """It still runs, and is about to be stopped, or thrown away: what it has received is nothing to lead with."""
+    return any(scene.state.running(kind) for kind in (Reinitialize, RestartServer, StopServer))
 
 
 def bound_until(scene: Scene) -> Instant:

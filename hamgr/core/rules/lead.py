@@ -17,7 +17,7 @@ from hamgr.core.cluster import Member, Offer
 from hamgr.core.policy import HOPELESS_AFTER
 from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
-from hamgr.core.server import Illness, Phase, Vital
+from hamgr.core.server import DataDir, Illness, Phase, Vital
 from hamgr.core.state import Crash
 from hamgr.core.synchronous import first_rule
 from hamgr.core.units import Instant, Lsn, after
@@ -122,6 +122,8 @@ def _start_in_place(scene: Scene) -> Verdict:
         # Where etcd answers, it was this member's own illness that let the lease come so near its end.
         is_store_down = scene.state.store_failed_at is not None
         return Verdict(because(Code.STORE_DOWN, error=scene.state.store_error), may_renew=is_store_down)
+    if scene.server.data_dir in (DataDir.EMPTY, DataDir.UNFINISHED):
+        return Verdict(because(Code.START_TOOK_TOO_LONG, text="there is no data"), (_release(scene),))
     if scene.server.control is None:
         return Verdict(because(Code.SERVER_STARTING))
     action = _start(scene)

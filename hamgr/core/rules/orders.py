@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hamgr.core.actions import Reinitialize, RestartServer, Upstream
+from hamgr.core.actions import Lane, Reinitialize, RestartServer, Upstream
 from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict, upstream_of
 from hamgr.core.state import Order
@@ -28,7 +28,7 @@ def reinitialize(scene: Scene) -> Verdict | None:
     waits, and this member takes part in electing it.
     """
     order = _first(scene, "reinitialize")
-    if order is None or scene.leads:
+    if order is None or scene.leads or scene.state.is_busy(Lane.LEADERSHIP):
         return None
     leader = scene.view.member(scene.other_leader) if scene.other_leader else None
     if leader is None or leader.role != "primary" or leader.state != "running":
