@@ -34,10 +34,18 @@ class Scene:
     state: State
     now: Instant
     offer: Offer | None = field(init=False)
+    holds_key: bool = field(init=False)
+    """The leader key names this member, hangs on its present lease, and the deadline has not come."""
+    _holds_key_of_lease: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        request = self.state.cluster.request if self.state.cluster else None
-        object.__setattr__(self, "offer", self._valid_offer(request))
+        """What nearly every rule asks is answered once."""
+        state, view = self.state, self.state.cluster
+        lease, leader = state.lease, view.leader if view is not None else None
+        is_held = leader is not None and (leader.name, leader.lease_id) == (state.me.name, lease.lease_id)
+        object.__setattr__(self, "_holds_key_of_lease", is_held)
+        object.__setattr__(self, "holds_key", is_held and lease.deadline is not None and self.now < lease.deadline)
+        object.__setattr__(self, "offer", self._valid_offer(view.request if view is not None else None))
 
     def _valid_offer(self, request: Request | None) -> Offer | None:
         """An offer counts only while its holder still has the key in the term that it was written for."""
@@ -70,20 +78,6 @@ class Scene:
     @property
     def leader(self) -> LeaderKey | None:
         return self.state.cluster.leader if self.state.cluster else None
-
-    @property
-    def _holds_key_of_lease(self) -> bool:
-        return (
-            self.leader is not None
-            and self.leader.name == self.me
-            and self.leader.lease_id == self.state.lease.lease_id
-        )
-
-    @property
-    def holds_key(self) -> bool:
-        """The leader key names this member, hangs on its present lease, and the deadline has not come."""
-        deadline = self.state.lease.deadline
-        return self._holds_key_of_lease and deadline is not None and self.now < deadline
 
     @property
     def leads_by_peers(self) -> bool:
