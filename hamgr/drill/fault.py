@@ -58,6 +58,8 @@ class Fault:
     needs_clocks: bool = False
     weight: int = 10
     """How often the random choice takes it, relative to the others."""
+    strikes_again: bool = True
+    """Another server is primary afterwards, so that the same can happen to that one."""
     is_survivable: bool = True
     """Whether, in asynchronous mode, the cluster must be writable before the fault is undone."""
     most_changes: int = 1

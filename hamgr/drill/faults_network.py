@@ -87,6 +87,7 @@ NETWORK_FAULTS = (
         PRIMARY,
         takes=PRIMARY,
         hold_ttls=1.5,
+        strikes_again=False,
         needs_netns=True,
     ),
     Fault(
@@ -116,6 +117,7 @@ NETWORK_FAULTS = (
         PRIMARY,
         takes=PRIMARY,
         hold_ttls=1.5,
+        strikes_again=False,
         needs_netns=True,
     ),
     Fault(
@@ -126,6 +128,7 @@ NETWORK_FAULTS = (
         PRIMARY,
         takes=PRIMARY,
         hold_ttls=1.5,
+        strikes_again=False,
         needs_netns=True,
     ),
     Fault(

@@ -30,7 +30,7 @@ def _one(choice: random.Random, faults: Sequence[Fault], synchronous: bool) -> F
     if dice < _TWO_AT_ONCE:
         pairs = [pair for second in faults if (pair := _pair(first, second)) and not _is_hopeless(pair, synchronous)]
         return _drawn(choice, pairs) if pairs else first
-    if dice < _TWO_AT_ONCE + _AGAIN and first.moves_leader is not False:
+    if dice < _TWO_AT_ONCE + _AGAIN and first.moves_leader is not False and first.strikes_again:
         twice = again(first)
         return first if _is_hopeless(twice, synchronous) else twice
     return first
