@@ -1,4 +1,4 @@
-"""Stories: text files that drive the miniature world line by line. One verb a line, '#' starts a comment.
+"""Stories: text files that drive the simulated world (hamgr/sim) line by line. One verb a line, '#' starts a comment.
 
 The words are listed in VERBS; `then` lines are claims. A member's name comes first or last, durations end in 's'.
 """
@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from core.world import Upset, Violation, World
 from hamgr.core import actions, facts
 from hamgr.core.cluster import Member, Request, Status, Tags
 from hamgr.core.server import DataDir, Phase
-from hamgr.core.units import Instant
+from hamgr.sim.agent import Upset
+from hamgr.sim.ground import Violation
+from hamgr.sim.world import World
 
 PATIENCE_S = 10.0
 
@@ -83,7 +84,7 @@ def cluster(story: Story, names: str) -> None:
 
 
 def mark(story: Story) -> None:
-    story.world._settle()
+    story.world.settle()
     story.mark = story.world.now
 
 
@@ -126,32 +127,34 @@ def host_lost(story: Story, name: str) -> None:
 
 def cut(story: Story, name: str) -> None:
     mark(story)
-    story.world.cut_off.add(name)
+    story.world.cut_off(name)
 
 
 def isolated(story: Story, name: str) -> None:
-    cut(story, name)
-    story.world.isolated.add(name)
+    mark(story)
+    story.world.isolate(name)
 
 
 def healed(story: Story, name: str) -> None:
-    story.world.cut_off.discard(name)
-    story.world.isolated.discard(name)
+    story.world.mend(name)
 
 
 def store(story: Story, does: str) -> None:
     mark(story)
-    story.world.etcd_answers = does == "answers again"
+    if does == "is gone":
+        story.world.stop_etcd()
+    else:
+        story.world.start_etcd()
 
 
 def hung(story: Story, name: str) -> None:
     mark(story)
-    story.agent(name).server.is_hung = True
+    story.agent(name).server.freeze("fault")
 
 
 def signal(story: Story, name: str, what: str) -> None:
     mark(story)
-    at = Instant(story.world.now)
+    at = story.agent(name).clock_now()
     facts_of = {
         "SIGTERM": facts.StopOrdered(at),
         "SIGUSR2": facts.ReplaceOrdered(at),
@@ -162,11 +165,15 @@ def signal(story: Story, name: str, what: str) -> None:
 
 def ordered(story: Story, kind: str, name: str) -> None:
     mark(story)
-    story.agent(name).post(facts.Ordered(len(story.agent(name).started) + 1, kind, Instant(story.world.now)))
+    story.agent(name).post(facts.Ordered(len(story.agent(name).started) + 1, kind, story.agent(name).clock_now()))
 
 
 def receives(story: Story, name: str, no_more: str | None) -> None:
-    story.agent(name).server.receives = no_more is None
+    server = story.agent(name).server
+    if no_more is None:
+        story.world.shared.replication.receives_again(server)
+    else:
+        server.receives = False
 
 
 def write(story: Story, size: str | None) -> None:
@@ -175,7 +182,7 @@ def write(story: Story, size: str | None) -> None:
 
 def diverges(story: Story, name: str) -> None:
     """WAL on that disk that nobody else has, of writes that nobody was told of."""
-    story.agent(name).server.write(-1, 100)
+    story.agent(name).server.append(-1, 100)
 
 
 def data_dir(story: Story, name: str, what: str) -> None:

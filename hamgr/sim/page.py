@@ -1,0 +1,53 @@
+"""The page that guard and agent share: it outlives both, and is new after a boot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hamgr.core.units import Instant, Term
+
+
+class Page:
+    """Deadlines are instants of the host's boot clock."""
+
+    def __init__(self) -> None:
+        self.on_deadline: Callable[[], None] = _nothing
+        self.wipe()
+        self.is_new = False
+
+    def wipe(self) -> None:
+        """The host has booted: nothing is known of what was before."""
+        self.is_new = True
+        self.armed = False
+        self.deadline: Instant | None = None
+        self.term = Term(0)
+        self.lease_id = 0
+        self.promised_to = ""
+        self.promised_until: Instant | None = None
+
+    def arm(self, deadline: Instant, term: Term, lease_id: int) -> None:
+        """The server is under the deadline."""
+        self.deadline, self.term, self.lease_id, self.armed = deadline, term, lease_id, True
+        self.on_deadline()
+
+    def move_on(self, deadline: Instant) -> None:
+        """The deadline is later, never earlier."""
+        if self.deadline is None or deadline > self.deadline:
+            self.deadline = deadline
+
+    def note_lease(self, lease_id: int, deadline: Instant) -> None:
+        """Unarmed, it binds nobody; a new agent learns from it which lease is still in force."""
+        self.lease_id, self.deadline = lease_id, deadline
+
+    def disarm(self) -> None:
+        """No deadline binds the server."""
+        self.armed, self.term = False, Term(0)
+
+    def promise(self, to: str, until: Instant) -> None:
+        """A promise outlives the agent that gave it."""
+        self.promised_to = to
+        self.promised_until = until if self.promised_until is None else Instant(max(self.promised_until, until))
+
+
+def _nothing() -> None:
+    return None
