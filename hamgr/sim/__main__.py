@@ -13,6 +13,7 @@ from functools import partial
 from rich.console import Console
 from rich.progress import track
 
+from hamgr.sim.faults import FAULTS
 from hamgr.sim.mutants import NAMES, Mutant
 from hamgr.sim.run import Options, Result, run_seed
 
@@ -24,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0: every seed ended well. 1: one did not, and its story was told."""
     chosen = _parser().parse_args(arguments)
     mutant = Mutant(chosen.mutant) if chosen.mutant else Mutant.NONE
-    options = Options(members=chosen.members, sync=chosen.sync, mutant=mutant)
+    faults = tuple(dict.fromkeys(chosen.fault or ()))
+    options = Options(members=chosen.members, sync=chosen.sync, mutant=mutant, faults=faults)
     if chosen.seed is not None:
         return _replay(chosen.seed, options)
     return _run_many(range(chosen.first, chosen.first + chosen.seeds), options, chosen.jobs)
@@ -39,6 +41,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sync", choices=("off", "on", "quorum"), help="default: drawn from the seed")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--mutant", choices=NAMES, help="build the world wrong in this way")
+    names = sorted({fault.__name__ for fault in FAULTS})
+    parser.add_argument(
+        "--fault", action="append", choices=names, metavar="NAME", help=f"only these: {', '.join(names)}"
+    )
     return parser
 
 
@@ -92,6 +98,7 @@ def _flags(options: Options) -> str:
         words.append(f" --members {options.members}")
     if options.sync is not None:
         words.append(f" --sync {options.sync}")
+    words += [f" --fault {name}" for name in options.faults]
     if options.mutant is not Mutant.NONE:
         words.append(f" --mutant {options.mutant.value}")
     return "".join(words)

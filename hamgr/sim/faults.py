@@ -92,10 +92,9 @@ def suspend_until_vote(world: World, dice: random.Random, name: str) -> None:
     world.clients.leave_in_flight(host.server)
     host.suspend()
     others = [other for other in world.hosts if other != name]
-    late_s = dice.uniform(0.0, 0.02)
-    if dice.random() < 0.5:
-        world.ground.network.cut(name, dice.choice(others))
-    votes_wanted = dice.randint(1, len(others))
+    late_s = dice.uniform(0.0, 0.005)
+    world.ground.network.cut(name, dice.choice(others))
+    votes_wanted = dice.choice((1, len(others)))
     votes = [0]
 
     def look(puts: Mapping[str, tuple[Any, int]], _gone: tuple[str, ...]) -> None:
@@ -250,7 +249,8 @@ def toggle_failsafe(world: World, _dice: random.Random, _name: str) -> None:
 
 FAULTS: tuple[Fault, ...] = (
     crash_server, crash_server, kill_postmaster, kill_postmaster, hang_server, kill_agent, freeze_agent, kill_guard,
-    freeze_guard, kill_both, lose_control, lose_host, lose_host, suspend_host, suspend_host, suspend_until_vote,
+    freeze_guard, kill_both, lose_control, lose_host, lose_host, suspend_host, suspend_host,
+    suspend_until_vote, suspend_until_vote, suspend_until_vote,
     cut_etcd, cut_etcd, cut_peers, cut_one_peer, isolate, isolate, unplug, cut_to_etcd, cut_from_etcd, slow_replies,
     slow_replies, slow_etcd, slow_etcd_and_lose_host, slow_etcd_and_lose_host, lossy_etcd, etcd_elects, etcd_gone,
     full_disk, hung_disk, lag, lag_and_lose_leader, switchover, switchover, switchover, failover, restart, reinitialize,

@@ -69,9 +69,12 @@ class Guard(Process):
         if self._clock.read(self._ground.now) < page.deadline - KILL_BUDGET_S:
             self.watch()
         elif self._ground.mutant is not Mutant.NO_GUARD:
-            self._fence()
+            # Until the last of the tree is killed its backends run on.
+            self.at(self._ground.later(self._ground.pace.kill), self._fence)
 
     def _fence(self) -> None:
+        if not self._page.armed:
+            return
         self._page.disarm()
         if self._server.is_alive or self._server.orphans:
             self._ground.say(self._server.name, "the guard kills the server: its deadline has come")

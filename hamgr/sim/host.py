@@ -192,7 +192,7 @@ class Host:
     def resume(self) -> None:
         """Thawed: the guard runs first, what the server had in flight goes on, the others come later."""
         ground, pace = self.ground, self.ground.pace
-        self.server.accepts_from = ground.now + pace.turn[1] + pace.hop[1]
+        self.server.accepts_from = ground.now + pace.turn[1] + pace.kill[1] + pace.hop[1]
         self.guard.thaw(HOST, lambda: ground.draw(pace.turn))
         self.server.thaw(HOST, lambda: ground.draw(pace.hop))
         self.agent.thaw(HOST, lambda: ground.draw(pace.thaw))

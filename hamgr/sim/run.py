@@ -37,6 +37,8 @@ class Options:
     members: int | None = None
     sync: str | None = None
     mutant: Mutant = Mutant.NONE
+    faults: tuple[str, ...] = ()
+    """Only these, by name; empty: all."""
     phases: int = PHASES
 
 
@@ -79,6 +81,7 @@ class Trial:
     def __init__(self, dice: random.Random, options: Options) -> None:
         self._dice = dice
         self._options = options
+        self._faults = [fault for fault in FAULTS if not options.faults or fault.__name__ in options.faults]
         self.world = World(_policy(dice, options), pace=Pace(), dice=dice, mutant=options.mutant, is_supervised=True)
         self.world.clients.every_s = dice.choice((0.05, 0.1, 0.2, 0.3))
 
@@ -128,7 +131,7 @@ class Trial:
         world, dice = self.world, self._dice
         leader = world.leader()
         name = leader if leader and dice.random() < 0.75 else dice.choice(list(world.hosts))
-        fault = dice.choice(FAULTS)
+        fault = dice.choice(self._faults)
         world.ground.say("FAULT", f"{fault.__name__} ({name})")
         fault(world, dice, name)
 
@@ -139,7 +142,7 @@ class Trial:
         recover(world)
         bound_s = writable_within_s(world.policy)
         world.run(LOOK_S)
-        if not self._wait_until(self._is_writable, bound_s):
+        if not self._wait_until(lambda: self._is_writable() or self._start_the_stopped(), bound_s):
             raise Violation(f"no writable leader {bound_s:.1f} s after the end of all faults: {self._standing()}")
         if not self._wait_until(self._is_well, bound_s + REPAIR_S):
             raise Violation(f"not every member is back {bound_s + REPAIR_S:.1f} s later: {self._standing()}")
