@@ -252,7 +252,7 @@ def _without_vitals_of_server(state: State) -> State:
     return replace(state, illnesses=illnesses, vitals_at=vitals_at, sync=None, sentry_checked_at=None)
 
 
-ENDING = ("StopServer", "HandOverStop", "Fence", "RestartServer", "Reinitialize", "Promote", "ExamineCrash", "PutDown")
+ENDING = ("StopServer", "HandOverStop", "Fence", "RestartServer", "Reinitialize", "ExamineCrash", "PutDown")
 
 
 def _probed(state: State, server: ServerView) -> State:
@@ -293,9 +293,14 @@ def _not_streaming_since(state: State, server: ServerView) -> Instant | None:
 
 
 def _exited(state: State, fact: facts.ServerExited) -> State:
-    """The end of the postmaster, by its pidfd. Asked for by us, it is a stop, else a crash."""
+    """The end of the postmaster, by its pidfd. Asked for by us, it is a stop, else a crash.
+
+    One that ends while it is promoted may have become a primary a moment before, and have left backends behind.
+    """
     if state.server.identity != fact.identity:
         return state
+    known = state.server
+    may_have_written = known.received_lsn if state.running(Promote) else known.written_lsn
     asked = any(type(task.action).__name__ in ENDING for task in state.under_way)
     phase = Phase.STOPPED if asked else Phase.CRASHED
     server = replace(
@@ -306,6 +311,7 @@ def _exited(state: State, fact: facts.ServerExited) -> State:
         in_recovery=None,
         streaming=False,
         walsenders=(),
+        written_lsn=max(known.written_lsn, may_have_written),
         probed_at=fact.at,
     )
     state = _without_vitals_of_server(replace(state, server=server, verified_term=Term(0)))
