@@ -149,7 +149,7 @@ class Checkers:
     # -- (5.3) the greatest ballot -----------------------------------------------------------------------------
 
     def _judge_election(self, name: str, term: int) -> None:
-        """Nobody takes a vacant lead over a greater ballot that it had not seen."""
+        """Nobody takes a vacant lead over a greater ballot of a rival that it had not seen."""
         etcd = self._ground.etcd
         mine = etcd.get(f"ballots/{name}")
         known = self._seen_by.get(name)
@@ -159,7 +159,7 @@ class Checkers:
             ballot = etcd.keys[key].value if key.startswith("ballots/") else None
             if not isinstance(ballot, Ballot) or ballot.term != term or rank(ballot) > rank(mine):
                 continue
-            if ballot.lsn > mine.lsn and known.get(ballot.name) != etcd.mod(key):
+            if ballot.lsn > mine.lsn and known.get(ballot.name, etcd.mod(key)) != etcd.mod(key):
                 raise Violation(f"{name} takes the lead over the ballot of {ballot.name}, which it had not seen")
 
     # -- (4) only with the key ---------------------------------------------------------------------------------
