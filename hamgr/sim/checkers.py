@@ -41,17 +41,18 @@ class Checkers:
     # -- (1) two servers never acknowledge at one time ---------------------------------------------------------
 
     def became_writable(self, server: Server) -> None:
-        """A server may acknowledge from now on; where its host has just thawed, once requests reach it again."""
+        """A server may acknowledge from now on."""
         self._newest = server
         self._count_losses(server)
-        if self._ground.now < server.accepts_from:
-            self._ground.at(server.accepts_from, self.look_for_two)
-        else:
-            self.look_for_two()
+        self.look_for_two()
+        self._ground.at(server.accepts_from, self.look_for_two)
 
     def look_for_two(self) -> None:
-        """At most one server may acknowledge."""
-        able = [each.name for each in self._shared.replication.servers.values() if each.may_acknowledge]
+        """At most one server may acknowledge new requests. One whose host has just thawed has its moment, in which the
+        guard kills it: what it then acknowledges is judged write by write.
+        """
+        servers, now = self._shared.replication.servers.values(), self._ground.now
+        able = [each.name for each in servers if each.may_acknowledge and each.accepts_from <= now]
         if len(able) > 1:
             raise Violation(f"two servers may acknowledge writes at one time: {', '.join(able)}")
 
