@@ -27,7 +27,7 @@ _CLUSTER_PARAMETERS = {"max_connections": 300, "shared_buffers": "64MB"}
 """Room for a client's sessions that wait for a standby which does not come: each stays for as long."""
 
 _SMALL_WAL = {"min_wal_size": "32MB", "max_wal_size": "96MB"}
-DISK_SIZES_BYTES = {"data": 400 << 20, "wal": 256 << 20, "spare": 16 << 20}
+DISK_SIZES_BYTES = {"data": 400 << 20, "wal": 512 << 20, "spare": 16 << 20}
 """Of each member's disks, in the order of MemberDisks. The images are sparse."""
 
 _LONGEST_SOCKET_DIRECTORY = 107 - len("/.s.PGSQL.65535.lock")

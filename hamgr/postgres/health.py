@@ -23,6 +23,7 @@ from hamgr.postgres.sql import Connection, Sql
 PROBE_FILE = "hamgr.probe"
 PROBE_BYTES = 4096
 ROOM_BYTES = 1024 * 1024
+SEGMENT_BYTES = 16 * 1024 * 1024
 FOR_EVER_S = 86400.0
 RETRY_S = 0.05
 
@@ -112,28 +113,38 @@ def write_data_disk(config: ServerConfig) -> str | None:
     try:
         # A directory that is being made anew must not find a file of ours in it.
         (config.data_dir / "PG_VERSION").stat()
+        room_bytes = _room(config) if _holds_wal(config) else ROOM_BYTES
     except OSError as error:
         return str(error)
-    return _write(config.data_dir)
+    return _write(config.data_dir, room_bytes)
 
 
 def write_wal_disk(config: ServerConfig) -> str | None:
     """As `write_data_disk`, of the WAL's; None if that is the same file system. Blocking."""
     wal = config.data_dir / "pg_wal"
     try:
-        if wal.stat().st_dev == config.data_dir.stat().st_dev:
+        if _holds_wal(config):
             return None
     except OSError as error:
         return str(error)
-    return _write(Path(os.path.realpath(wal)))
+    return _write(Path(os.path.realpath(wal)), _room(config))
 
 
-def _write(directory: Path) -> str:
-    """Written, flushed, and with room for a little more: a file that stands already would not notice a full disk."""
+def _holds_wal(config: ServerConfig) -> bool:
+    return (config.data_dir / "pg_wal").stat().st_dev == config.data_dir.stat().st_dev
+
+
+def _room(config: ServerConfig) -> int:
+    """What WAL needs: a primary goes on in its segment, a standby needs another one to be promoted."""
+    return SEGMENT_BYTES if (config.data_dir / "standby.signal").exists() else ROOM_BYTES
+
+
+def _write(directory: Path, room_bytes: int) -> str:
+    """Written, flushed, and with room for more: a file that stands already would not notice a full disk."""
     try:
         descriptor = os.open(directory / PROBE_FILE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            _write_and_give_back(descriptor)
+            _write_and_give_back(descriptor, room_bytes)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -141,9 +152,9 @@ def _write(directory: Path) -> str:
     return ""
 
 
-def _write_and_give_back(descriptor: int) -> None:
+def _write_and_give_back(descriptor: int, room_bytes: int) -> None:
     try:
-        os.posix_fallocate(descriptor, 0, ROOM_BYTES)
+        os.posix_fallocate(descriptor, 0, room_bytes)
         os.pwrite(descriptor, os.urandom(8) * (PROBE_BYTES // 8), 0)
         os.fsync(descriptor)
     finally:

@@ -285,6 +285,7 @@ async def test_a_full_disk_is_noticed_though_the_probes_own_file_stands_there(la
     with small_disk(lab) as disk:
         config = replace(two.config, data_dir=disk)
         (disk / "PG_VERSION").write_text("15\n")
+        (disk / "pg_wal").mkdir()
         assert health.write_data_disk(config) == ""
         with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
             while True:
@@ -294,11 +295,23 @@ async def test_a_full_disk_is_noticed_though_the_probes_own_file_stands_there(la
         assert health.write_data_disk(config) == ""
 
 
+async def test_a_standby_without_room_for_another_segment_is_ill_for_it_could_not_be_promoted(lab: Lab) -> None:
+    two = await lab.server("two")
+    with small_disk(lab) as disk:
+        config = replace(two.config, data_dir=disk)
+        (disk / "PG_VERSION").write_text("15\n")
+        (disk / "pg_wal").mkdir()
+        assert health.write_data_disk(config) == ""
+        (disk / "standby.signal").touch()
+        assert "No space left" in (health.write_data_disk(config) or "")
+
+
 async def test_a_file_system_that_became_read_only_is_noticed(lab: Lab) -> None:
     two = await lab.server("two")
     with small_disk(lab) as disk:
         config = replace(two.config, data_dir=disk)
         (disk / "PG_VERSION").write_text("15\n")
+        (disk / "pg_wal").mkdir()
         with as_root():
             subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         assert "Read-only" in (health.write_data_disk(config) or "")
