@@ -35,15 +35,15 @@ def observe(state: State, fact: Fact) -> State:
             return _started(state, fact)
         case facts.ActionEnded():
             remaining = tuple(task for task in state.under_way if task.action != fact.action)
-            ended = replace(state, under_way=remaining, progress="")
+            ended = state._replace(under_way=remaining, progress="")
             return after_end(ended, fact)
         case facts.LeaseGranted():
             lease = replace(state.lease, lease_id=fact.lease_id, deadline=fact.deadline)
-            return replace(state, lease=lease, store_error="", store_failed_at=None)
+            return state._replace(lease=lease, store_error="", store_failed_at=None)
         case facts.LeaseAdopted():
             # Whether etcd or the peers vouched for that deadline, it stands.
             peer_deadline = fact.deadline if fact.term else None
-            return replace(state, lease=Lease(fact.lease_id, fact.deadline, fact.term, peer_deadline))
+            return state._replace(lease=Lease(fact.lease_id, fact.deadline, fact.term, peer_deadline))
         case facts.LeaseGone():
             return _without_lease(state, fact)
         case _:
@@ -56,7 +56,7 @@ def _without_lease(state: State, fact: facts.LeaseGone) -> State:
     if fact.lease_id != lease.lease_id:
         return state
     by_peers = lease.peer_deadline is not None and fact.at < lease.peer_deadline
-    return replace(state, lease=Lease(term=lease.term, peer_deadline=lease.peer_deadline) if by_peers else Lease())
+    return state._replace(lease=Lease(term=lease.term, peer_deadline=lease.peer_deadline) if by_peers else Lease())
 
 
 def _compared(state: State, action: TakeLeader) -> dict[str, str]:
@@ -75,28 +75,28 @@ def _started(state: State, fact: facts.ActionStarted) -> State:
     if isinstance(fact.action, TakeLeader) and passage is not None:
         passage = passage.marked(voted_at=fact.at, ballots=_compared(state, fact.action))
     if isinstance(fact.action, PutRoster):
-        state = replace(state, roster_sent=tuple(sorted({*state.roster_sent, *fact.action.roster})))
-    return replace(state, under_way=(*state.under_way, UnderWay(fact.action, fact.at)), passage=passage)
+        state = state._replace(roster_sent=tuple(sorted({*state.roster_sent, *fact.action.roster})))
+    return state._replace(under_way=(*state.under_way, UnderWay(fact.action, fact.at)), passage=passage)
 
 
 def _observe_rest(state: State, fact: Fact) -> State:
     match fact:
         case facts.StoreFailed():
             failed_at = state.store_failed_at if state.store_failed_at is not None else fact.at
-            return replace(state, store_error=fact.text, store_failed_at=failed_at)
+            return state._replace(store_error=fact.text, store_failed_at=failed_at)
         case facts.ActionProgressed():
-            return replace(state, progress=fact.text)
+            return state._replace(progress=fact.text)
         case facts.Ordered():
             order = Order(fact.order_id, fact.kind, fact.at, fact.options)
-            return replace(state, orders=(*state.orders, order))
+            return state._replace(orders=(*state.orders, order))
         case facts.PolicyRead():
-            return replace(state, policy=fact.policy, policy_revision=fact.revision, policy_problems=fact.problems)
+            return state._replace(policy=fact.policy, policy_revision=fact.revision, policy_problems=fact.problems)
         case facts.SettingsReread():
-            return replace(state, applied_revision=-1)
+            return state._replace(applied_revision=-1)
         case facts.StopOrdered():
-            return replace(state, stopping_since=state.stopping_since or fact.at)
+            return state._replace(stopping_since=state.stopping_since or fact.at)
         case facts.ReplaceOrdered():
-            return replace(state, replace_ordered_at=state.replace_ordered_at or fact.at)
+            return state._replace(replace_ordered_at=state.replace_ordered_at or fact.at)
         case facts.Routed():
             return _routed(state, fact)
         case (
@@ -119,15 +119,15 @@ def _observe_rest(state: State, fact: Fact) -> State:
 def _observe_host(state: State, fact: HostFact) -> State:
     match fact:
         case facts.GuardSeen():
-            return replace(state, guard_alive=fact.alive, guard_problem=fact.problem)
+            return state._replace(guard_alive=fact.alive, guard_problem=fact.problem)
         case facts.WallClockSeen():
-            return replace(state, wall_ahead_s=fact.ahead_s)
+            return state._replace(wall_ahead_s=fact.ahead_s)
         case facts.VitalChecked():
             return _vital_checked(state, fact)
         case facts.Promised():
             return _promised(state, fact)
         case facts.MemoryLost():
-            return replace(state, memory_lost_at=fact.at)
+            return state._replace(memory_lost_at=fact.at)
         case _:
             assert_never(fact)
 
@@ -139,8 +139,7 @@ def see_cluster(state: State, view: ClusterView) -> State:
     if state.cluster is not None and not view.term_revision:
         # Its key cannot be read: the last known term goes on. No change of leader can be written until it is mended.
         view = replace(view, term=state.cluster.term)
-    seen = replace(
-        state,
+    seen = state._replace(
         cluster=view,
         store_error="",
         store_failed_at=_failing_since(state, view),
@@ -171,17 +170,17 @@ def _with_term(state: State, view: ClusterView) -> State:
     if term == lease.term:
         return state
     if term == 0:
-        return replace(state, lease=replace(lease, term=term), verified_term=Term(0), passage=None)
-    return replace(state, lease=replace(lease, term=term))
+        return state._replace(lease=replace(lease, term=term), verified_term=Term(0), passage=None)
+    return state._replace(lease=replace(lease, term=term))
 
 
 def _with_vacancy(state: State, view: ClusterView, before: ClusterView | None) -> State:
     if not view.system_identifier:
-        return replace(state, vacancy=None)
+        return state._replace(vacancy=None)
     offer = Scene(state, view.seen_at).offer
     is_open = view.leader is None or (offer is not None and offer.holder != state.me.name)
     if not is_open:
-        return replace(state, vacancy=None)
+        return state._replace(vacancy=None)
     term = Term(view.term + 1)
     offered_in = view.request.mod_revision if offer is not None and view.request is not None else 0
     vacancy = state.vacancy
@@ -192,7 +191,7 @@ def _with_vacancy(state: State, view: ClusterView, before: ClusterView | None) -
     # The end of an offer opens another one: in between its holder may have started again and acknowledged writes.
     cold = not state.server.is_replica
     vacancy = Vacancy(term, view.seen_at, cold, open_after=open_after, offered_in=offered_in)
-    return replace(state, vacancy=vacancy, passage=_passage(state, view, vacancy, former))
+    return state._replace(vacancy=vacancy, passage=_passage(state, view, vacancy, former))
 
 
 def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> Passage:
@@ -226,30 +225,30 @@ def _renewed(state: State, fact: facts.Renewed) -> State:
         return state
     known = state.lease.deadline
     deadline = fact.deadline if known is None else Instant(max(known, fact.deadline))
-    return replace(state, lease=replace(state.lease, deadline=deadline))
+    return state._replace(lease=replace(state.lease, deadline=deadline))
 
 
 def _vital_checked(state: State, fact: facts.VitalChecked) -> State:
     others = tuple(illness for illness in state.illnesses if illness.vital is not fact.vital)
     if not fact.problem:
         well = {**dict(state.vitals_at), fact.vital: fact.began_at}
-        return replace(state, illnesses=others, vitals_at=tuple(well.items()))
+        return state._replace(illnesses=others, vitals_at=tuple(well.items()))
     before = state.illness(fact.vital)
     since = before.since if before is not None else fact.began_at
-    return replace(state, illnesses=(*others, Illness(fact.vital, fact.problem, since, fact.is_hung)))
+    return state._replace(illnesses=(*others, Illness(fact.vital, fact.problem, since, fact.is_hung)))
 
 
 def _promised(state: State, fact: facts.Promised) -> State:
     before = state.promised_until
     until = fact.until if before is None else Instant(max(before, fact.until))
-    return replace(state, promised_to=fact.to, promised_until=until)
+    return state._replace(promised_to=fact.to, promised_until=until)
 
 
 def _without_vitals_of_server(state: State) -> State:
     """Of a server that has ended nothing is known any more; its disks are checked on."""
     illnesses = tuple(illness for illness in state.illnesses if illness.vital.is_of_disk)
     vitals_at = tuple(pair for pair in state.vitals_at if pair[0].is_of_disk)
-    return replace(state, illnesses=illnesses, vitals_at=vitals_at, sync=None, sentry_checked_at=None)
+    return state._replace(illnesses=illnesses, vitals_at=vitals_at, sync=None, sentry_checked_at=None)
 
 
 ENDING = ("StopServer", "HandOverStop", "Fence", "RestartServer", "Reinitialize", "ExamineCrash", "PutDown")
@@ -274,8 +273,7 @@ def _probed(state: State, server: ServerView) -> State:
     age_s = server.last_message_age_s
     if server.identity != before.identity:
         state = _without_vitals_of_server(state)
-    return replace(
-        state,
+    return state._replace(
         server=server,
         verified_term=state.verified_term if server.is_alive else Term(0),
         leader_heard_at=state.leader_heard_at if age_s is None else after(server.probed_at, -age_s),
@@ -314,16 +312,16 @@ def _exited(state: State, fact: facts.ServerExited) -> State:
         written_lsn=max(known.written_lsn, may_have_written),
         probed_at=fact.at,
     )
-    state = _without_vitals_of_server(replace(state, server=server, verified_term=Term(0)))
+    state = _without_vitals_of_server(state._replace(server=server, verified_term=Term(0)))
     return state if asked else _with_crash(state, fact.at)
 
 
 def _with_crash(state: State, at: Instant) -> State:
-    return replace(state, crash=Crash(at), verified_term=Term(0))
+    return state._replace(crash=Crash(at), verified_term=Term(0))
 
 
 def _routed(state: State, fact: facts.Routed) -> State:
     passage = state.passage
     if passage is None or passage.term != fact.term or passage.routed_at is not None:
         return state
-    return replace(state, passage=passage.marked(routed_at=fact.at))
+    return state._replace(passage=passage.marked(routed_at=fact.at))

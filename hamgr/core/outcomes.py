@@ -63,12 +63,12 @@ def _with_failures(state: State, fact: ActionEnded) -> State:
     kind = type(fact.action).__name__
     others = tuple(failure for failure in state.failures if failure.kind != kind)
     if fact.outcome.result is Result.DONE:
-        return replace(state, failures=others)
+        return state._replace(failures=others)
     before = state.failure(kind)
     is_in_a_row = before is not None and fact.at - before.at < FORGET_FAILURES_S
     count = before.count + 1 if before is not None and is_in_a_row else 1
     failure = Failure(kind, fact.outcome.code, fact.outcome.text, count, fact.at)
-    return replace(state, failures=(*others, failure))
+    return state._replace(failures=(*others, failure))
 
 
 def _is_done(fact: ActionEnded) -> bool:
@@ -83,7 +83,7 @@ def _examined(state: State, fact: ActionEnded) -> State:
         # Something of the dead server may live on: nothing follows until the kill has succeeded.
         return state
     crash = replace(state.crash, examined_at=fact.at, end_timeline=end.timeline, end_lsn=end.lsn)
-    return replace(state, crash=crash)
+    return state._replace(crash=crash)
 
 
 def _put_down(state: State, fact: ActionEnded) -> State:
@@ -92,35 +92,35 @@ def _put_down(state: State, fact: ActionEnded) -> State:
     if not isinstance(action, actions.PutDown) or not isinstance(end, WalEnd):
         return state
     crash = Crash(action.since, action.cause, fact.at, end.timeline, end.lsn)
-    return replace(state, crash=crash, verified_term=Term(0))
+    return state._replace(crash=crash, verified_term=Term(0))
 
 
 def _peers_answered(state: State, fact: ActionEnded) -> State:
     action, value = fact.action, fact.outcome.value
-    state = replace(state, peers_asked_at=fact.at)
+    state = state._replace(peers_asked_at=fact.at)
     if not isinstance(action, actions.AskPeers) or not isinstance(value, PeersAnswered):
         return state
     alone_since = (state.alone_since or fact.at) if value.is_alone else None
-    state = replace(state, alone_since=alone_since)
+    state = state._replace(alone_since=alone_since)
     if not _is_done(fact) or state.lease.term != action.term:
         return state
     deadline = Instant(value.sent_at + action.ttl_s - margin_of(action.ttl_s))
     known = state.lease.peer_deadline
-    return replace(state, lease=replace(state.lease, peer_deadline=deadline if known is None else max(known, deadline)))
+    return state._replace(lease=replace(state.lease, peer_deadline=deadline if known is None else max(known, deadline)))
 
 
 def _sync_set(state: State, fact: ActionEnded) -> State:
     action = fact.action
     if not _is_done(fact) or not isinstance(action, actions.SetSync):
         return state
-    return replace(state, sync_given_up=action.rule is None)
+    return state._replace(sync_given_up=action.rule is None)
 
 
 def _roster_written(state: State, fact: ActionEnded) -> State:
     """A roster that was written makes void what was sent before it: each compares the one before."""
     if not _is_done(fact) or not isinstance(fact.action, actions.PutRoster):
         return state
-    return replace(state, roster_sent=tuple(sorted(fact.action.roster)))
+    return state._replace(roster_sent=tuple(sorted(fact.action.roster)))
 
 
 def _stopped_for_hand_over(state: State, fact: ActionEnded) -> State:
@@ -136,16 +136,16 @@ def _stopped_for_hand_over(state: State, fact: ActionEnded) -> State:
         end_lsn=end.lsn,
         was_clean=end.was_clean,
     )
-    return replace(state, hand_over=hand_over)
+    return state._replace(hand_over=hand_over)
 
 
 def _offered(state: State, fact: ActionEnded) -> State:
     if not _is_done(fact):
         return state
     if state.crash is not None:
-        return replace(state, crash=replace(state.crash, offered_at=fact.at))
+        return state._replace(crash=replace(state.crash, offered_at=fact.at))
     if state.hand_over is not None:
-        return replace(state, hand_over=replace(state.hand_over, offered_at=fact.at))
+        return state._replace(hand_over=replace(state.hand_over, offered_at=fact.at))
     return state
 
 
@@ -153,9 +153,9 @@ def _withdrawn(state: State, fact: ActionEnded) -> State:
     if not _is_done(fact):
         return state
     if state.crash is not None:
-        return replace(state, crash=replace(state.crash, declined=True))
+        return state._replace(crash=replace(state.crash, declined=True))
     if state.hand_over is not None:
-        return replace(state, hand_over=replace(state.hand_over, aborted=True))
+        return state._replace(hand_over=replace(state.hand_over, aborted=True))
     return state
 
 
@@ -165,27 +165,27 @@ def _started(state: State, fact: ActionEnded) -> State:
         return _unfit_to_stream(state, fact.outcome.code)
     in_place = isinstance(fact.action, actions.StartPrimary) and state.crash is not None
     started_at = fact.at if in_place else state.started_in_place_at
-    return replace(state, crash=None, started_in_place_at=started_at, hand_over=None, not_streaming_since=None)
+    return state._replace(crash=None, started_in_place_at=started_at, hand_over=None, not_streaming_since=None)
 
 
 def _history_checked(state: State, fact: ActionEnded) -> State:
     """Not streaming counts afresh from here: the next look at the history comes after a while, not at once."""
     since = fact.at if state.not_streaming_since is not None else None
-    return _unfit_to_stream(replace(state, diverged=False, not_streaming_since=since), fact.outcome.code)
+    return _unfit_to_stream(state._replace(diverged=False, not_streaming_since=since), fact.outcome.code)
 
 
 def _unfit_to_stream(state: State, code: str) -> State:
     """Diverged: to be rewound. The WAL that it needs is gone from the leader: only a clone helps."""
     if code == "diverged":
-        return replace(state, diverged=True)
-    return replace(state, must_clone=True) if code == "wal_gone" else state
+        return state._replace(diverged=True)
+    return state._replace(must_clone=True) if code == "wal_gone" else state
 
 
 def _mended(state: State, fact: ActionEnded) -> State:
     if _is_done(fact):
-        return replace(state, diverged=False, must_clone=False, crash=None)
+        return state._replace(diverged=False, must_clone=False, crash=None)
     is_hopeless = isinstance(fact.action, actions.Rewind) and fact.outcome.code in ("rewind_failed", "wal_gone")
-    return replace(state, must_clone=True) if is_hopeless else state
+    return state._replace(must_clone=True) if is_hopeless else state
 
 
 def _checkpointed(state: State, fact: ActionEnded) -> State:
@@ -195,8 +195,8 @@ def _checkpointed(state: State, fact: ActionEnded) -> State:
         return state
     if action.request_revision == AFTER_PROMOTION:
         passage = state.passage.marked(checkpointed=True) if state.passage is not None else None
-        return replace(state, passage=passage)
-    return replace(state, prepared_for=action.request_revision, prepared_at=fact.at)
+        return state._replace(passage=passage)
+    return state._replace(prepared_for=action.request_revision, prepared_at=fact.at)
 
 
 def _voted(state: State, fact: ActionEnded) -> State:
@@ -206,11 +206,11 @@ def _voted(state: State, fact: ActionEnded) -> State:
     ballots = tuple(b for b in state.cluster.ballots if b.name != ballot.name)
     # A view on its way that is older than the ballot would hide it, and have it cast again.
     revision = max(state.cluster.revision, ballot.mod_revision)
-    state = replace(state, cluster=replace(state.cluster, ballots=(*ballots, ballot), revision=revision))
+    state = state._replace(cluster=replace(state.cluster, ballots=(*ballots, ballot), revision=revision))
     if state.vacancy is not None and state.vacancy.term == ballot.term:
-        state = replace(state, vacancy=replace(state.vacancy, voted_at=fact.at))
+        state = state._replace(vacancy=replace(state.vacancy, voted_at=fact.at))
     if state.passage is not None:
-        state = replace(state, passage=state.passage.marked(own_lsn=ballot.lsn))
+        state = state._replace(passage=state.passage.marked(own_lsn=ballot.lsn))
     return state
 
 
@@ -218,46 +218,46 @@ def _took_lead(state: State, fact: ActionEnded) -> State:
     """The executor's value is the view read after the transaction; `observe` has folded it in already."""
     if not _is_done(fact) or state.passage is None or state.cluster is None:
         return state
-    return replace(state, passage=state.passage.marked(elected_at=fact.at))
+    return state._replace(passage=state.passage.marked(elected_at=fact.at))
 
 
 def _released(state: State, fact: ActionEnded) -> State:
     failed = state.crash is not None or state.failure(actions.StartPrimary.__name__) is not None
-    return replace(state, gave_up_at=fact.at) if failed and _is_done(fact) else state
+    return state._replace(gave_up_at=fact.at) if failed and _is_done(fact) else state
 
 
 def _promoted(state: State, fact: ActionEnded) -> State:
     action, value = fact.action, fact.outcome.value
     if not _is_done(fact) or not isinstance(action, actions.Promote) or not isinstance(value, Promoted):
         return state
-    state = replace(state, verified_term=action.term, verified_at=fact.at, hand_over=None)
+    state = state._replace(verified_term=action.term, verified_at=fact.at, hand_over=None)
     passage = state.passage
     if passage is None or passage.term != action.term:
         return state
     marked = passage.marked(
         promoted_at=value.promoted_at, writable_at=value.writable_at, timeline=value.timeline, lsn=value.lsn
     )
-    return replace(state, passage=marked)
+    return state._replace(passage=marked)
 
 
 def _recorded(state: State, fact: ActionEnded) -> State:
     if not _is_done(fact) or state.passage is None or not isinstance(fact.action, actions.PutRecord):
         return state
     with_routed = fact.action.record.stage("routed").is_known
-    return replace(state, passage=state.passage.marked(recorded=True, recorded_routed=with_routed))
+    return state._replace(passage=state.passage.marked(recorded=True, recorded_routed=with_routed))
 
 
 def _reasserted(state: State, fact: ActionEnded) -> State:
     if not _is_done(fact):
         return state
     given_away = {kind.__name__ for kind in GIVING_AWAY}
-    return replace(state, failures=tuple(f for f in state.failures if f.kind not in given_away))
+    return state._replace(failures=tuple(f for f in state.failures if f.kind not in given_away))
 
 
 def _in_history(state: State, fact: ActionEnded) -> State:
     if not _is_done(fact) or state.passage is None:
         return state
-    return replace(state, passage=state.passage.marked(in_history=True))
+    return state._replace(passage=state.passage.marked(in_history=True))
 
 
 def _order_carried_out(state: State, fact: ActionEnded) -> State:
@@ -266,9 +266,9 @@ def _order_carried_out(state: State, fact: ActionEnded) -> State:
     if not isinstance(action, actions.RestartServer | actions.Reinitialize):
         return state
     left = tuple(order for order in state.orders if order.order_id != action.order_id)
-    state = replace(state, orders=left, crash=None)
+    state = state._replace(orders=left, crash=None)
     is_new = _is_done(fact) and isinstance(action, actions.Reinitialize)
-    return replace(state, diverged=False, must_clone=False) if is_new else state
+    return state._replace(diverged=False, must_clone=False) if is_new else state
 
 
 def _announced(state: State, fact: ActionEnded) -> State:
@@ -279,32 +279,32 @@ def _announced(state: State, fact: ActionEnded) -> State:
     member = replace(action.member, lease_id=state.lease.lease_id)
     others = tuple(each for each in state.cluster.members if each.name != member.name)
     members = tuple(sorted((*others, member), key=lambda each: each.name))
-    return replace(state, cluster=replace(state.cluster, members=members))
+    return state._replace(cluster=replace(state.cluster, members=members))
 
 
 def _status_written(state: State, fact: ActionEnded) -> State:
-    return replace(state, status_written_at=fact.at)
+    return state._replace(status_written_at=fact.at)
 
 
 def _slots_ensured(state: State, fact: ActionEnded) -> State:
-    return replace(state, slots_ensured_at=fact.at)
+    return state._replace(slots_ensured_at=fact.at)
 
 
 def _sentry_checked(state: State, fact: ActionEnded) -> State:
-    return replace(state, sentry_checked_at=fact.at)
+    return state._replace(sentry_checked_at=fact.at)
 
 
 def _config_applied(state: State, fact: ActionEnded) -> State:
     if not _is_done(fact) or not isinstance(fact.action, actions.ApplyConfig):
         return state
-    return replace(state, applied_revision=fact.action.revision)
+    return state._replace(applied_revision=fact.action.revision)
 
 
 def _took_initialize(state: State, fact: ActionEnded) -> State:
     if not _is_done(fact) or state.cluster is None:
         return state
     passage = Passage(state.cluster.term, "bootstrap", "", seen_at=fact.at, elected_at=fact.at)
-    return replace(state, passage=passage)
+    return state._replace(passage=passage)
 
 
 FORGET_FAILURES_S = 60.0

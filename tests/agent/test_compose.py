@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,7 +145,7 @@ async def test_a_cluster_that_has_been_read_is_not_recalled(
 ) -> None:
     monkeypatch.setattr(compose, "RECALL_AFTER_S", 0.0)
     agent = start()
-    agent._loop.state = replace(agent._loop.state, cluster=view())
+    agent._loop.state = agent._loop.state._replace(cluster=view())
     noted: list[str] = []
 
     async def run() -> None:

@@ -49,7 +49,7 @@ def store(bench: Bench, **answers: Any) -> None:
 
 
 def see(bench: Bench, seen: ClusterView) -> None:
-    bench.state = replace(bench.state, cluster=seen)
+    bench.state = bench.state._replace(cluster=seen)
 
 
 async def with_end(bench: Bench, port: Port, end: Callable[[], None], request: Request = TO_B) -> Answer:
@@ -148,7 +148,7 @@ async def test_a_switchover_without_etcd_is_unavailable(bench: Bench, port: Port
     answer = await port.switchover(TO_B)
     assert answer.code == 503
     assert "unknown" in answer.text
-    bench.state = replace(bench.state, cluster=None)
+    bench.state = bench.state._replace(cluster=None)
     assert (await port.switchover(TO_B)).code == 503
 
 
@@ -193,11 +193,11 @@ async def test_without_etcd_what_has_no_answer_of_its_own_is_unavailable(bench: 
 
 
 def stopped(bench: Bench) -> None:
-    bench.state = replace(bench.state, server=ServerView(Phase.STOPPED))
+    bench.state = bench.state._replace(server=ServerView(Phase.STOPPED))
 
 
 def asked_already(bench: Bench) -> None:
-    bench.state = replace(bench.state, orders=(Order(1, "restart", now()),))
+    bench.state = bench.state._replace(orders=(Order(1, "restart", now()),))
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ async def test_there_is_nothing_to_patch_without_a_configuration(bench: Bench, p
 
 
 async def test_before_the_first_decision_the_snapshot_says_that_it_starts(bench: Bench, port: Port) -> None:
-    bench.state = replace(bench.state, server=replica())
+    bench.state = bench.state._replace(server=replica())
     snapshot = port.snapshot()
     assert (snapshot.reason_code, snapshot.state) == ("starting", bench.state)
 
@@ -340,7 +340,7 @@ async def test_what_the_rest_server_tells_is_passed_on(bench: Bench, port: Port)
 def follow(bench: Bench) -> None:
     """This member streams from `b`, which leads."""
     lease = replace(bench.state.lease, term=Term(0))
-    bench.state = replace(bench.state, cluster=view("b", lease_id=8), lease=lease, server=replica())
+    bench.state = bench.state._replace(cluster=view("b", lease_id=8), lease=lease, server=replica())
 
 
 def test_a_promise_is_on_the_page_before_it_is_known_and_known_before_it_is_answered(bench: Bench, port: Port) -> None:

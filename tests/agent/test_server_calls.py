@@ -67,11 +67,11 @@ def without_right(bench: Bench, how: str) -> None:
     state = bench.state
     bench.state = {
         "another leads": dispossessed(),
-        "nobody leads": replace(state, cluster=view("")),
-        "key on another lease": replace(state, cluster=view(lease_id=8)),
-        "deadline has come": replace(state, lease=replace(state.lease, deadline=after(now(), -1.0))),
-        "no deadline": replace(state, lease=replace(state.lease, deadline=None)),
-        "other term": replace(state, lease=replace(state.lease, term=Term(TERM + 1))),
+        "nobody leads": state._replace(cluster=view("")),
+        "key on another lease": state._replace(cluster=view(lease_id=8)),
+        "deadline has come": state._replace(lease=replace(state.lease, deadline=after(now(), -1.0))),
+        "no deadline": state._replace(lease=replace(state.lease, deadline=None)),
+        "other term": state._replace(lease=replace(state.lease, term=Term(TERM + 1))),
     }[how]
 
 

@@ -59,7 +59,7 @@ async def initialized(bench: Bench) -> Bench:
     await grant_lease(bench.world, actions.GrantLease(5.0))
     granted = bench.facts[-1]
     assert isinstance(granted, LeaseGranted)
-    bench.state = replace(bench.state, lease=Lease(granted.lease_id, granted.deadline))
+    bench.state = bench.state._replace(lease=Lease(granted.lease_id, granted.deadline))
     assert (await take_initialize(bench.world, actions.TakeInitialize())).result is Result.DONE
     await bench.see_store()
     bench.facts.clear()
@@ -104,7 +104,7 @@ async def test_a_change_that_cannot_be_read_back_is_of_unknown_end(bench: Bench)
 
 
 async def test_the_lead_is_not_taken_before_the_store_was_read(bench: Bench) -> None:
-    bench.state = replace(bench.state, cluster=None)
+    bench.state = bench.state._replace(cluster=None)
     outcome = await take_leader(bench.world, actions.TakeLeader(Term(4), None, 0, 0, ()))
     assert (outcome.result, outcome.code) == (Result.REFUSED, "no_view")
 
@@ -198,7 +198,7 @@ def receiving(bench: Bench, *seen: Received) -> None:
 
 
 async def test_a_ballot_holds_a_fresh_measurement_and_hangs_on_the_lease(bench: Bench) -> None:
-    bench.state = replace(bench.state, me=Myself("a", tags=Tags(failover_priority=3)))
+    bench.state = bench.state._replace(me=Myself("a", tags=Tags(failover_priority=3)))
     receiving(bench, Received(Timeline(4), Lsn(0x4100), streaming=False))
     ballot = (await cast_ballot(bench.world, actions.CastBallot(Term(4), Lsn(0)))).value
     assert ballot == Ballot("a", Term(4), Timeline(4), Lsn(0x4100), 3, mod_revision=bench.world.lease_id)

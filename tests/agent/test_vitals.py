@@ -125,7 +125,7 @@ class Ward:
         return last is not None and last.is_hung
 
     def see(self, server: ServerView) -> None:
-        self.state = replace(self.state, server=server)
+        self.state = self.state._replace(server=server)
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
@@ -152,7 +152,7 @@ class Ward:
 
 @pytest.fixture
 def ward() -> Iterator[Ward]:
-    made = Ward(replace(leading(server=primary()), policy=QUICK))
+    made = Ward(leading(server=primary())._replace(policy=QUICK))
     yield made
     made.server.thaw.set()
 
@@ -193,7 +193,7 @@ async def test_nothing_is_written_where_no_cluster_stands(ward: Ward, data_dir: 
 
 async def test_nothing_is_written_while_the_directory_is_made_anew(ward: Ward) -> None:
     cloning = UnderWay(actions.Clone(Upstream("b")), now())
-    ward.state = replace(ward.state, server=ServerView(Phase.STOPPED, data_dir=DataDir.VALID), under_way=(cloning,))
+    ward.state = ward.state._replace(server=ServerView(Phase.STOPPED, data_dir=DataDir.VALID), under_way=(cloning,))
     async with ward.watched():
         await until(lambda: ward.looks > 30, "it asked again and again what there is to do")
     assert ward.server.begun == []
@@ -203,7 +203,7 @@ async def test_a_server_that_we_are_ending_is_not_called_ill(ward: Ward) -> None
     ward.server.hung = {Vital.CONNECTION}
     async with ward.watched():
         await until(lambda: Vital.CONNECTION in ward.server.begun, "the check has begun")
-        ward.state = replace(ward.state, under_way=(UnderWay(actions.StopServer(1.0), now()),))
+        ward.state = ward.state._replace(under_way=(UnderWay(actions.StopServer(1.0), now()),))
         await ward.turns(TURNS_PAST_A_DEADLINE)
     assert ward.told(Vital.CONNECTION) == []
 
@@ -273,7 +273,7 @@ async def test_a_server_that_recovers_is_well_and_commits_nothing_until_it_has_b
     ward.server.door = Door(is_recovering=True)
     async with ward.watched():
         await until(lambda: ward.is_well(Vital.CONNECTION), "it is well")
-        ward.state = replace(ward.state, policy=replace(QUICK, primary_start_timeout_s=0.05))
+        ward.state = ward.state._replace(policy=replace(QUICK, primary_start_timeout_s=0.05))
         await until(lambda: not ward.is_well(Vital.CONNECTION), "it takes too long")
         assert not ward.is_hung(Vital.CONNECTION)
         ward.server.door = Door()

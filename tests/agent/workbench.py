@@ -155,7 +155,7 @@ class Bench:
 
     async def see_store(self) -> None:
         """The state knows what the store holds."""
-        self.state = replace(self.state, cluster=await self.store.read())
+        self.state = self.state._replace(cluster=await self.store.read())
 
 
 def wait_until(claim: Callable[[], object], what: str) -> None:

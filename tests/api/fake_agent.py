@@ -68,7 +68,7 @@ def primary_state(**changes: Any) -> State:
         verified_term=Term(4),
         server=server,
     )
-    return replace(base, **changes)
+    return base._replace(**changes)
 
 
 def replica_state(**changes: Any) -> State:
@@ -88,7 +88,7 @@ def replica_state(**changes: Any) -> State:
         lease=Lease(88, Instant(NOW + 3), Term(0)),
         server=server,
     )
-    return replace(base, **changes)
+    return base._replace(**changes)
 
 
 @dataclass

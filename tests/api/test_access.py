@@ -100,7 +100,7 @@ async def test_allowlist_comes_before_the_password(serve: Serve) -> None:
 async def test_members_are_allowed_by_the_address_of_their_rest_url(serve: Serve, agent: FakeAgent) -> None:
     running = await serve(ApiConfig(port=0, allowlist_include_members=True))
     assert (await status(url(running, "/reload")))[0] == 200
-    stranger = replace(agent.state, cluster=view(members=(Member("two", api_url="http://10.0.0.2:8008/patroni"),)))
+    stranger = agent.state._replace(cluster=view(members=(Member("two", api_url="http://10.0.0.2:8008/patroni"),)))
     agent.become(stranger)
     assert (await status(url(running, "/reload")))[0] == 403
 

@@ -116,7 +116,7 @@ async def test_first_good_primary_check_of_a_term_is_told_once(client: aiohttp.C
         async with client.get(path):
             pass
     assert agent.routings == [(NOW, 4)]
-    later = replace(agent.state, lease=replace(agent.state.lease, term=Term(5)), verified_term=Term(5))
+    later = agent.state._replace(lease=replace(agent.state.lease, term=Term(5)), verified_term=Term(5))
     agent.become(later)
     async with client.get("/primary"):
         pass

@@ -171,7 +171,7 @@ async def test_body_too_large_is_413(client: aiohttp.ClientSession, agent: FakeA
 
 
 async def test_restart_filter_passes_where_it_matches(client: aiohttp.ClientSession, agent: FakeAgent) -> None:
-    agent.become(replace(agent.state, server=replace(agent.state.server, pending_restart=True)))
+    agent.become(agent.state._replace(server=replace(agent.state.server, pending_restart=True)))
     assert (await send(client, "POST", "/restart", {"restart_pending": True, "role": "primary"}))[0] == 200
 
 

@@ -91,7 +91,7 @@ def mark(story: Story) -> None:
 def tagged(story: Story, name: str, tag: str, value: str | None) -> None:
     tags = Tags(failover_priority=int(value)) if tag == "failover_priority" else TAG[tag]
     agent = story.agent(name)
-    agent.state = replace(agent.state, me=replace(agent.state.me, tags=tags))
+    agent.state = agent.state._replace(me=replace(agent.state.me, tags=tags))
 
 
 def request(story: Story, leader: str, candidate: str | None) -> None:

@@ -74,7 +74,7 @@ def primary(**changes: Any) -> State:
         verified_term=Term(4),
         server=server,
     )
-    return replace(base, **changes)
+    return base._replace(**changes)
 
 
 def replica(**changes: Any) -> State:
@@ -92,20 +92,20 @@ def replica(**changes: Any) -> State:
         lease=Lease(88, Instant(NOW + 3), Term(0)),
         server=server,
     )
-    return replace(base, **changes)
+    return base._replace(**changes)
 
 
 def doing(state: State, action: Any) -> State:
-    return replace(state, under_way=(UnderWay(action, NOW),))
+    return state._replace(under_way=(UnderWay(action, NOW),))
 
 
 def server(state: State, **changes: Any) -> State:
-    return replace(state, server=replace(state.server, **changes))
+    return state._replace(server=replace(state.server, **changes))
 
 
 def synchronous(state: State, mode: str, *names: str) -> State:
     view = cluster(sync=SyncState("one", names))
-    return replace(state, cluster=view, policy=Policy(synchronous_mode=mode))
+    return state._replace(cluster=view, policy=Policy(synchronous_mode=mode))
 
 
 # -- primary ---------------------------------------------------------------------------------------------------
