@@ -100,7 +100,8 @@ class GuardLink:
         self.page.term = term
         self.page.lease_id = lease_id
         pid, ticks = (identity.pid, identity.start_ticks) if identity else (0, 0)
-        self.page.arm(nanoseconds(deadline), pid, ticks)
+        with self._moving:
+            self.page.arm(nanoseconds(deadline), pid, ticks)
         reply = await self._ask("ping")
         if reply[0] != "pong":
             raise ServerUnavailable("the guard does not answer")
@@ -146,6 +147,22 @@ class GuardLink:
                 return False
             self.page.deadline_ns = max(self.page.deadline_ns, nanoseconds(deadline))
             return True
+
+    def note_lease(self, lease_id: int, deadline: Instant) -> bool:
+        """Unarmed, the page says which lease is in force, for an agent's successor; False if it is armed."""
+        with self._moving:
+            if self.page.armed:
+                return False
+            self.page.lease_id, self.page.deadline_ns = lease_id, nanoseconds(deadline)
+            return True
+
+    def name_lease(self, lease_id: int) -> None:
+        """The key hangs on that lease from now on: by it an agent's successor leads on."""
+        self.page.lease_id = lease_id
+
+    def forget_term(self) -> None:
+        """The lead is given away: an agent's successor does not lead on by what the page says. The deadline stands."""
+        self.page.term = 0
 
     def note_promise(self, until: Instant) -> None:
         """Whatever becomes of this agent, its successor knows that it must not campaign before."""

@@ -67,7 +67,7 @@ class Memory:
         """
         if self._view is None:
             return
-        self._wider = roster
+        self._wider = {**self._wider, **roster}
         self._text = self._remembered(self._view)
         try:
             await self._write()

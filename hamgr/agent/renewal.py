@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from hamgr.agent.clock import now
-from hamgr.agent.guardlink import GuardLink, nanoseconds
+from hamgr.agent.guardlink import GuardLink
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import ClusterSeen, Fact, LeaseGone, Renewed, StoreFailed
 from hamgr.core.policy import Policy
@@ -113,12 +113,10 @@ class Renewer(threading.Thread):
 
         Unarmed it binds no server; it is kept so that an agent's successor knows which lease is still in force.
         """
-        page = self._link.page
-        if not page.armed:
-            page.lease_id, page.deadline_ns = lease_id, nanoseconds(deadline)
+        if self._link.note_lease(lease_id, deadline):
             return
         leader = view.leader
         leads = leader is not None and leader.name == self._me and leader.lease_id == lease_id
         if leads and self._link.extend(deadline, view.term):
             # Another one than it was armed with, where the key had expired and was taken again.
-            page.lease_id = lease_id
+            self._link.page.lease_id = lease_id

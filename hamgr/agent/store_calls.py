@@ -26,9 +26,13 @@ RECEIVE_PATIENCE_S = 0.2
 RECORDS_KEPT = 50
 
 
+CODES = {Result.DONE: "", Result.UNKNOWN: "unknown"}
+"""What is refused failed a comparison."""
+
+
 def outcome_of(result: TxnOutcome) -> Outcome:
     """The executor's words for a transaction's end."""
-    return Outcome(Result(result.result.value), "" if result.is_done else "compare", result.text)
+    return Outcome(Result(result.result.value), CODES.get(result.result, "compare"), result.text)
 
 
 async def _then_read(world: World, txn: Awaitable[TxnOutcome]) -> Outcome:
@@ -87,15 +91,22 @@ async def reattach_leader(world: World, action: actions.ReattachLeader) -> Outco
 
 async def retake_leader(world: World, action: actions.RetakeLeader) -> Outcome:
     txn = world.store.retake_leader(world.me, world.lease_id, action.term_revision, action.roster_revision)
-    return await _then_read(world, txn)
+    outcome = await _then_read(world, txn)
+    if outcome.result is Result.DONE:
+        # At once, and not with the next renewal: an agent that follows this one adopts the lease by it.
+        world.link.name_lease(world.lease_id)
+    return outcome
 
 
 async def release_leader(world: World, action: actions.ReleaseLeader) -> Outcome:
+    world.link.forget_term()
     parting = None if action.parting is None else Request(leader=world.me, offer=action.parting)
     return await _then_read(world, world.store.release_leader(world.me, action.term, action.leader_revision, parting))
 
 
 async def put_offer(world: World, action: actions.PutOffer) -> Outcome:
+    # Whatever becomes of it, an agent that follows this one does not lead on by what the page says.
+    world.link.forget_term()
     request = Request(
         leader=world.me, candidate=action.successor, offer=action.offer, mod_revision=action.request_revision
     )
@@ -103,7 +114,7 @@ async def put_offer(world: World, action: actions.PutOffer) -> Outcome:
 
 
 async def withdraw_offer(world: World, action: actions.WithdrawOffer) -> Outcome:
-    return await _then_read(world, world.store.withdraw_offer(world.me, action.request_revision))
+    return await _then_read(world, world.store.withdraw_offer(world.me, world.lease_id, action.request_revision))
 
 
 async def cast_ballot(world: World, action: actions.CastBallot) -> Outcome:

@@ -148,8 +148,17 @@ def keep_sync(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     step = next_step(rule, present, wanted_rule(scene), leader=scene.me, has_caught_up=has_caught_up)
     if isinstance(step, SyncState):
         yield PutSync(step, present.mod_revision)
+    elif step is not None and _is_sync_unsettled(scene):
+        # Written afresh: what was sent before is void. Else the electorate might not be the one that the rule suits.
+        yield PutSync(present, present.mod_revision)
     elif step is not None:
         yield SetSync(step)
+
+
+def _is_sync_unsettled(scene: Scene) -> bool:
+    """An electorate was sent, and nobody knows whether it is in force."""
+    sent = scene.state.failure(PutSync.__name__)
+    return sent is not None and sent.code != "compare"
 
 
 def _end_sync(scene: Scene, present: SyncState) -> Iterator[Action | Instant]:

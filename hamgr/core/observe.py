@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import assert_never
 
 from hamgr.core import facts
-from hamgr.core.actions import Lane, Promote, PutRoster, TakeLeader
+from hamgr.core.actions import Lane, Promote, PutOffer, PutRoster, TakeLeader
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import Fact, HostFact
 from hamgr.core.outcomes import after_end
 from hamgr.core.pipeline import Passage
 from hamgr.core.scene import Scene
 from hamgr.core.server import Illness, Phase, ServerView
-from hamgr.core.state import Crash, Lease, Order, State, UnderWay, Vacancy
+from hamgr.core.state import Crash, Failure, Lease, Order, State, UnderWay, Vacancy
 from hamgr.core.synchronous import sync_in_force
 from hamgr.core.units import Instant, Term, after
 
@@ -43,11 +43,21 @@ def observe(state: State, fact: Fact) -> State:
         case facts.LeaseAdopted():
             # Whether etcd or the peers vouched for that deadline, it stands.
             peer_deadline = fact.deadline if fact.term else None
-            return state._replace(lease=Lease(fact.lease_id, fact.deadline, fact.term, peer_deadline))
+            return _adopted(state._replace(lease=Lease(fact.lease_id, fact.deadline, fact.term, peer_deadline)))
         case facts.LeaseGone():
             return _without_lease(state, fact)
         case _:
             return _observe_rest(state, fact)
+
+
+def _adopted(state: State) -> State:
+    """An agent that did not lead any more may have sent an offer before it ended: its successor counts on that, and
+    writes the key afresh before a server starts.
+    """
+    if state.lease.term:
+        return state
+    sent = Failure(PutOffer.__name__, "unknown", "perhaps sent by the agent before this one", 1, Instant(0.0))
+    return state._replace(failures=(*state.failures, sent))
 
 
 def _without_lease(state: State, fact: facts.LeaseGone) -> State:
@@ -170,7 +180,8 @@ def _with_term(state: State, view: ClusterView) -> State:
     if term == lease.term:
         return state
     if term == 0:
-        return state._replace(lease=replace(lease, term=term), verified_term=Term(0), passage=None)
+        ended = replace(lease, term=term, peer_deadline=None)
+        return state._replace(lease=ended, verified_term=Term(0), passage=None)
     return state._replace(lease=replace(lease, term=term))
 
 

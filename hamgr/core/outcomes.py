@@ -111,8 +111,11 @@ def _peers_answered(state: State, fact: ActionEnded) -> State:
 
 def _sync_set(state: State, fact: ActionEnded) -> State:
     action = fact.action
-    if not _is_done(fact) or not isinstance(action, actions.SetSync):
+    if not isinstance(action, actions.SetSync):
         return state
+    if not _is_done(fact):
+        # Commits may have been acknowledged by it for a moment: who has caught up with what is to be seen anew.
+        return state._replace(sync=None)
     return state._replace(sync_given_up=action.rule is None)
 
 

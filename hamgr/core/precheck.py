@@ -11,7 +11,7 @@ from hamgr.core.units import Lsn
 def why_not(view: ClusterView, request: Request, policy: Policy) -> str:
     """The first check that the request fails, in words that say what to do; empty when it may begin."""
     if view.leader is None:
-        return _why_no_failover(view, request, policy)
+        return _why_no_failover(view, request)
     if not request.leader and not request.candidate:
         # Also what is left of a request key that nobody can read: it must not be taken for a wish.
         return "it names neither the leader nor a candidate"
@@ -30,9 +30,7 @@ def successors(view: ClusterView, policy: Policy) -> tuple[Member, ...]:
     """Members that could take over from the leader, the one with the most WAL first."""
     leader = view.leader.name if view.leader else ""
     others = [member for member in view.members if member.name != leader]
-    fit = [
-        m for m in others if not (_why_unfit(view, m, policy, ignore_lag=False) or _why_not_in_sync(view, m, policy))
-    ]
+    fit = [m for m in others if not (_why_unfit(view, m, policy, ignore_lag=False) or _why_not_in_sync(view, m))]
     return tuple(sorted(fit, key=lambda m: (-(known_position(view, m) or 0), -m.tags.failover_priority, m.name)))
 
 
@@ -42,7 +40,7 @@ def known_position(view: ClusterView, member: Member) -> Lsn | None:
     return Lsn(position) if position else None
 
 
-def _why_no_failover(view: ClusterView, request: Request, policy: Policy) -> str:
+def _why_no_failover(view: ClusterView, request: Request) -> str:
     if request.leader:
         return "nobody leads: use `hamgr failover`"
     if not request.candidate:
@@ -50,7 +48,18 @@ def _why_no_failover(view: ClusterView, request: Request, policy: Policy) -> str
     member = view.member(request.candidate)
     if member is None:
         return f"no member {request.candidate} is up; members: {_names(view)}"
-    return "" if request.allow_data_loss else _why_not_in_sync(view, member, policy)
+    return "" if request.allow_data_loss else _why_not_entered(view, member) or _why_not_in_sync(view, member)
+
+
+def _why_not_entered(view: ClusterView, member: Member) -> str:
+    """The last leader does not count on that member, and may be leading on by the promises of the others."""
+    if not view.roster or member.name in view.roster or view.released_term == view.term:
+        return ""
+    entered = ", ".join(sorted(view.roster))
+    return (
+        f"{member.name} was not up when the last leader looked ({entered} were), and that one may lead on without "
+        "etcd: make sure that it does not run, then allow data loss"
+    )
 
 
 def _why_not_candidate(view: ClusterView, request: Request, policy: Policy) -> str:
@@ -59,7 +68,7 @@ def _why_not_candidate(view: ClusterView, request: Request, policy: Policy) -> s
         return f"no member {request.candidate} is up; members: {_names(view)}"
     ignore_lag = request.allow_data_loss or not request.is_switchover
     unfit = _why_unfit(view, member, policy, ignore_lag=ignore_lag)
-    return unfit or ("" if request.allow_data_loss else _why_not_in_sync(view, member, policy))
+    return unfit or ("" if request.allow_data_loss else _why_not_in_sync(view, member))
 
 
 def _why_unfit(view: ClusterView, member: Member, policy: Policy, *, ignore_lag: bool) -> str:
@@ -83,9 +92,9 @@ def _why_unfit(view: ClusterView, member: Member, policy: Policy, *, ignore_lag:
     return ""
 
 
-def _why_not_in_sync(view: ClusterView, member: Member, policy: Policy) -> str:
+def _why_not_in_sync(view: ClusterView, member: Member) -> str:
     """With synchronous mode only members of the electorate have every commit: what another one may lack is named."""
-    if policy.synchronous_mode == "off" or view.sync is None or not view.sync.leader:
+    if view.sync is None or not view.sync.leader:
         return ""
     if member.name in (view.sync.leader, *view.sync.members):
         return ""

@@ -127,13 +127,10 @@ class Scene:
     @property
     def is_settled(self) -> bool:
         """Nothing is on its way that gives the key away, and nothing that was sent to can take effect any more: a
-        server started while it can could be a second primary. What failed counts until the key was written afresh.
+        server started while it can could be a second primary. What failed counts until the key was written afresh, also
+        what was refused: a copy that is still on its way may find the comparison to hold again.
         """
-        for kind in GIVING_AWAY:
-            failure = self.state.failure(kind.__name__)
-            if (failure is not None and failure.code != "compare") or self.state.running(kind):
-                return False
-        return True
+        return not any(self.state.failure(kind.__name__) or self.state.running(kind) for kind in GIVING_AWAY)
 
     @property
     def other_leader(self) -> str:
@@ -142,9 +139,12 @@ class Scene:
 
     @property
     def electorate(self) -> SyncState | None:
-        """With synchronous mode: who may be elected without losing an acknowledged commit; None: it does not bind."""
+        """With synchronous mode: who may be elected without losing an acknowledged commit; None: it does not bind.
+
+        Where the mode was turned off it binds until its leader has put that into force.
+        """
         sync = self.view.sync
-        return sync if self.policy.synchronous_mode != "off" and sync is not None and sync.leader else None
+        return sync if sync is not None and sync.leader else None
 
     @property
     def upstream(self) -> Upstream:

@@ -158,8 +158,8 @@ class EtcdStore:
         )
         return await self._settled(change)
 
-    async def withdraw_offer(self, me: str, request_revision: int) -> TxnOutcome:
-        return await self._settled(transactions.withdraw_offer(self._keys, me, request_revision))
+    async def withdraw_offer(self, me: str, lease_id: int, request_revision: int) -> TxnOutcome:
+        return await self._settled(transactions.withdraw_offer(self._keys, me, lease_id, request_revision))
 
     # -- requests, configuration, documents ----------------------------------------------------------------------
 

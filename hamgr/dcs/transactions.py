@@ -223,12 +223,21 @@ def put_offer(
     )
 
 
-def withdraw_offer(keys: ScopeKeys, me: str, request_revision: int) -> Change:
-    """While I lead: the offer of that revision is gone."""
+def withdraw_offer(keys: ScopeKeys, me: str, lease_id: int, request_revision: int) -> Change:
+    """While I lead by that lease: the offer of that revision is gone.
+
+    The leader key is written afresh, so that no copy of the offer which is still on its way can take effect. The
+    ballots go: who voted for the offer streams again, and acknowledges what its ballot does not know of.
+    """
+    is_led = _is_led_by_lease(keys, me, lease_id)
     return _change(
-        (holds(keys.leader, me), unchanged(keys.request, request_revision)),
-        (Delete(keys.request),),
-        lambda found: _value(found, keys.leader) == me and keys.request not in found,
+        (
+            holds(keys.leader, me),
+            Compare(keys.leader, "lease_id", lease_id),
+            unchanged(keys.request, request_revision),
+        ),
+        (Delete(keys.request), Put(keys.leader, me, lease_id), _no_ballots(keys)),
+        lambda found: is_led(found) and keys.request not in found,
     )
 
 

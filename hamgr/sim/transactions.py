@@ -119,7 +119,7 @@ def withdraw_offer(etcd: Etcd, me: Claimant, action: actions.WithdrawOffer) -> b
         return True
     holds = etcd.mod("failover") == action.request_revision
     if holds:
-        etcd.write({}, ("failover",))
+        etcd.write({"leader": (me.name, me.lease_id)}, ("failover", "ballots/"))
     return holds
 
 

@@ -306,3 +306,18 @@ async def test_a_roster_that_cannot_be_remembered_is_not_entered(initialized: Be
     with pytest.raises(ServerUnavailable):
         await put_roster(bench.world, actions.PutRoster({"a": "http://a"}, 0))
     assert (await bench.store.read()).roster == {}
+
+
+def test_an_end_that_nobody_knows_is_not_taken_for_a_refusal() -> None:
+    assert outcome_of(TxnOutcome(Result.UNKNOWN, text="no answer")).code == "unknown"
+    assert outcome_of(TxnOutcome(Result.REFUSED)).code == "compare"
+    assert outcome_of(TxnOutcome(Result.DONE, 7)).code == ""
+
+
+async def test_whoever_follows_an_agent_that_gave_the_lead_away_does_not_lead_on_by_the_page(bench: Bench) -> None:
+    await release_leader(bench.world, actions.ReleaseLeader(Term(4)))
+    assert "forget term" in bench.log
+    bench.log.clear()
+    offer = Offer("a", Term(4), Timeline(1), Lsn(99), "shutdown")
+    await put_offer(bench.world, actions.PutOffer(offer, "", 0))
+    assert "forget term" in bench.log

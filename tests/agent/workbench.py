@@ -55,7 +55,7 @@ def leading(**rest: Any) -> State:
 
 def dispossessed() -> State:
     """As `leading`, after `b` took the key."""
-    return replace(leading(), cluster=view("b", lease_id=8, term=TERM + 1))
+    return leading()._replace(cluster=view("b", lease_id=8, term=TERM + 1))
 
 
 class Calls:
@@ -104,6 +104,12 @@ class FakeLink:
     def note_promise(self, until: Instant) -> None:
         self.log.append("note promise")
         self.promised_until = until
+
+    def name_lease(self, lease_id: int) -> None:
+        self.log.append(f"name lease {lease_id}")
+
+    def forget_term(self) -> None:
+        self.log.append("forget term")
 
     def name_server(self, identity: ServerIdentity) -> None:
         self.log.append(f"name {identity.pid}")

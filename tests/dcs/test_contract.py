@@ -180,7 +180,7 @@ async def test_claiming_twice_is_done_twice_and_counts_once(store: EtcdStore) ->
 
 
 async def test_an_offer_is_taken_from_its_holder_without_a_vacancy(store: EtcdStore) -> None:
-    await leading(store, "a")
+    held_by = await leading(store, "a")
     await store.put_request(Request(leader="a", candidate="b"), 0)
     view = await store.read()
     assert view.request is not None
@@ -191,18 +191,18 @@ async def test_an_offer_is_taken_from_its_holder_without_a_vacancy(store: EtcdSt
     assert view.request.offer == offer
     lease_id = (await store.grant_lease(30)).lease_id
     assert (await store.take_leader(claim_of(view, "b", lease_id))).is_done
-    assert (await store.withdraw_offer("a", view.request.mod_revision)).result is Result.REFUSED
+    assert (await store.withdraw_offer("a", held_by, view.request.mod_revision)).result is Result.REFUSED
     assert (await store.read()).is_led_by("b")
 
 
 async def test_a_withdrawn_offer_can_no_longer_be_taken(store: EtcdStore) -> None:
-    await leading(store, "a")
+    held_by = await leading(store, "a")
     view = await store.read()
     offer = Offer("a", view.term, Timeline(1), Lsn(99), "switchover")
     assert (await store.put_offer("a", Request(offer=offer))).is_done
     view = await store.read()
     assert view.request is not None
-    assert (await store.withdraw_offer("a", view.request.mod_revision)).is_done
+    assert (await store.withdraw_offer("a", held_by, view.request.mod_revision)).is_done
     lease_id = (await store.grant_lease(30)).lease_id
     assert (await store.take_leader(claim_of(view, "b", lease_id))).result is Result.REFUSED
 
@@ -425,3 +425,19 @@ async def test_remove_leaves_nothing(store: EtcdStore, connect: Callable[[], Cli
     view = await store.read()
     assert (view.leader, view.term, view.config, await store.list_records()) == (None, 0, None, ())
     assert (await neighbour.read()).config is not None
+
+
+async def test_a_withdrawal_leaves_neither_ballots_nor_room_for_a_late_copy_of_the_offer(store: EtcdStore) -> None:
+    held_by = await leading(store, "a")
+    lease_id = (await store.grant_lease(30)).lease_id
+    before = await store.read()
+    assert before.leader is not None
+    offer = Request(offer=Offer("a", before.term, Timeline(1), Lsn(99), "server_crashed"))
+    assert (await store.put_offer("a", offer, before.leader.mod_revision)).is_done
+    await store.put_ballot(Ballot("b", Term(before.term + 1), Timeline(1), Lsn(99), 1), lease_id)
+    view = await store.read()
+    assert view.request is not None
+    assert (await store.withdraw_offer("a", held_by, view.request.mod_revision)).is_done
+    assert (await store.read()).ballots == ()
+    assert (await store.put_offer("a", offer, before.leader.mod_revision)).result is Result.REFUSED
+    assert (await store.read()).request is None

@@ -84,7 +84,7 @@ def _why_not_electable(scene: Scene) -> Reason | None:
         return None
     view = scene.view
     was_given_up = view.released_term == view.term
-    if view.roster and scene.me not in view.roster and not was_given_up and not _is_forced(scene):
+    if view.roster and scene.me not in view.roster and not was_given_up and not _is_forced(scene, loses=True):
         return because(Code.NOT_IN_ROSTER, roster=", ".join(sorted(view.roster)))
     electorate = scene.electorate
     if electorate is None or scene.me in (electorate.leader, *electorate.members) or _is_forced(scene, loses=True):
@@ -283,6 +283,6 @@ def _take(scene: Scene, vacancy: Vacancy, mine: Ballot, rivals: frozenset[str]) 
 
 def _sync_revision(scene: Scene) -> int | None:
     """With synchronous mode the winner is at first the only one that can be elected after itself."""
-    if scene.policy.synchronous_mode == "off":
+    if scene.policy.synchronous_mode == "off" and scene.electorate is None:
         return None
     return scene.view.sync.mod_revision if scene.view.sync is not None else 0

@@ -1,0 +1,121 @@
+"""What was sent and not answered may still take effect: nothing is built on it before it is void."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hamgr.core import actions, facts
+from hamgr.core.cluster import ClusterView, LeaderKey, Member, SyncState
+from hamgr.core.decide import decide
+from hamgr.core.observe import observe
+from hamgr.core.policy import Policy
+from hamgr.core.result import Outcome, Result
+from hamgr.core.scene import Scene
+from hamgr.core.server import Phase, ServerIdentity, ServerView, Walsender
+from hamgr.core.state import Lease, Myself, State, SyncInForce
+from hamgr.core.units import Instant, Lsn, Term, Timeline
+
+NOW = Instant(100.0)
+LEASE_ID = 7
+UNKNOWN = Outcome(Result.UNKNOWN, "unknown", "no answer in time")
+REFUSED = Outcome(Result.REFUSED, "compare", "a comparison did not hold")
+
+
+def member(name: str) -> Member:
+    return Member(name, f"postgres://{name}.host:5432/postgres", f"http://{name}:8008/patroni", "running")
+
+
+def leading(sync: SyncState, rule: str, streaming: tuple[str, ...]) -> State:
+    """`a` leads three members in term 1 with that rule in force; those members stream."""
+    view = ClusterView(
+        revision=20,
+        seen_at=NOW,
+        system_identifier="s",
+        leader=LeaderKey("a", LEASE_ID, 5),
+        term=Term(1),
+        term_revision=5,
+        members=tuple(member(name) for name in "abc"),
+        sync=sync,
+        roster=dict.fromkeys("abc", ""),
+        roster_revision=6,
+    )
+    senders = tuple(
+        Walsender(name, "", "streaming", "sync", int(f'"{name}"' in rule), "replicator", Lsn(900)) for name in streaming
+    )
+    server = ServerView(
+        Phase.RUNNING,
+        identity=ServerIdentity(1, 1),
+        probed_at=NOW,
+        answered=True,
+        system_identifier="s",
+        in_recovery=False,
+        timeline=Timeline(1),
+        written_lsn=Lsn(1000),
+        walsenders=senders,
+        sync_names=rule,
+        has_sentry=True,
+    )
+    return State(
+        Myself("a"),
+        Policy(synchronous_mode="on"),
+        cluster=view,
+        lease=Lease(LEASE_ID, Instant(NOW + 4.0), Term(1)),
+        server=server,
+        verified_term=Term(1),
+        verified_at=NOW,
+        sync=SyncInForce(rule, Lsn(800), has_caught_up=True),
+    )
+
+
+def sync_steps(state: State, now: Instant) -> list[actions.Action]:
+    wanted = decide(state, now).actions
+    return [action for action in wanted if isinstance(action, actions.SetSync | actions.PutSync)]
+
+
+def test_the_rule_stays_while_the_end_of_an_electorate_is_unknown() -> None:
+    """It may be in force: then whoever it elects would lack what the next rule acknowledges."""
+    bridge = SyncState("a", ("b", "c"), 1, mod_revision=9)
+    state = leading(bridge, 'FIRST 1 ("c")', ("b", "c"))
+    sent = sync_steps(state, NOW)
+    assert sent == [actions.PutSync(SyncState("a", ("c",)), 9)]
+    state = observe(state, facts.ActionStarted(sent[0], NOW))
+    state = observe(state, facts.ActionEnded(sent[0], UNKNOWN, NOW))
+    lost_c = state.server.walsenders[:1]
+    state = observe(state, facts.Probed(replace(state.server, walsenders=lost_c, probed_at=Instant(NOW + 0.5))))
+    assert sync_steps(state, Instant(NOW + 0.5)) == [actions.PutSync(bridge, 9)]
+    known = observe(state, facts.ActionEnded(actions.PutSync(bridge, 9), Outcome(Result.DONE), Instant(NOW + 0.6)))
+    assert [type(step) for step in sync_steps(known, Instant(NOW + 0.6))] == [actions.SetSync]
+
+
+def test_a_rule_that_was_tried_and_taken_back_counts_as_caught_up_no_more() -> None:
+    state = leading(SyncState("a", ("c",)), 'FIRST 1 ("c")', ("b", "c"))
+    failed = Outcome(Result.FAILED, "unavailable", "not in force in time")
+    assert observe(state, facts.ActionEnded(actions.SetSync(None), failed, NOW)).sync is None
+
+
+@pytest.mark.parametrize("outcome", [UNKNOWN, REFUSED], ids=["unknown", "refused"])
+def test_an_offer_that_may_still_take_effect_lets_no_server_start(outcome: Outcome) -> None:
+    """Refused, too: the comparison that failed may hold again when a copy arrives that is still on its way."""
+    state = leading(SyncState(), "", ())
+    offer = actions.PutOffer.__new__(actions.PutOffer)
+    state = observe(state, facts.ActionEnded(offer, outcome, NOW))
+    assert not Scene(state, NOW).is_settled
+    done = facts.ActionEnded(actions.ReattachLeader(LeaderKey("a", LEASE_ID, 5)), Outcome(Result.DONE), NOW)
+    assert Scene(observe(state, done), NOW).is_settled
+
+
+def test_an_agent_that_adopts_a_lease_without_a_term_counts_on_an_offer_of_its_predecessor() -> None:
+    fresh = State(Myself("a"))
+    not_leading = observe(fresh, facts.LeaseAdopted(LEASE_ID, Instant(NOW + 3.0), Term(0)))
+    assert not Scene(not_leading, NOW).is_settled
+    leads = observe(fresh, facts.LeaseAdopted(LEASE_ID, Instant(NOW + 3.0), Term(1)))
+    assert Scene(leads, NOW).is_settled
+
+
+def test_the_mode_binds_until_its_leader_has_turned_it_off() -> None:
+    state = leading(SyncState("a", ("c",)), 'FIRST 1 ("c")', ("c",))
+    off = state._replace(policy=Policy(synchronous_mode="off"))
+    assert Scene(off, NOW).electorate is not None
+    assert sync_steps(off, NOW) == [actions.SetSync(None)]
