@@ -15,6 +15,7 @@ from hamgr.core.cluster import Member, Request, Status, Tags
 from hamgr.core.server import DataDir, Phase
 from hamgr.sim.agent import Upset
 from hamgr.sim.ground import Violation
+from hamgr.sim.postgres import Disk
 from hamgr.sim.world import World
 
 PATIENCE_S = 10.0
@@ -150,6 +151,23 @@ def store(story: Story, does: str) -> None:
 def hung(story: Story, name: str) -> None:
     mark(story)
     story.agent(name).server.freeze("fault")
+
+
+def disk(story: Story, name: str, state: str) -> None:
+    mark(story)
+    story.agent(name).server.disk = Disk(state)
+
+
+def everybody_gone(story: Story, name: str) -> None:
+    """Agent and guard at once, and nobody starts them again."""
+    mark(story)
+    story.world.hosts[name].kill_control()
+
+
+def synchronous(story: Story, mode: str) -> None:
+    story.world.change_policy(synchronous_mode=mode)
+    story.world.run(5.0)
+    mark(story)
 
 
 def signal(story: Story, name: str, what: str) -> None:
@@ -345,6 +363,9 @@ VERBS: tuple[tuple[str, Callable[..., None]], ...] = (
     (rf"the server of {N} crashes", crash),
     (rf"the server of {N} hangs", hung),
     (rf"the host of {N} is lost", host_lost),
+    (rf"the disk of {N} is (full|hung|well)", disk),
+    (rf"agent and guard of {N} are gone", everybody_gone),
+    (r"synchronous mode is (on|quorum|off)", synchronous),
     (rf"the agent of {N} dies", agent_dies),
     (rf"the agent of {N} starts", lambda story, name: story.world.start_agent(name)),
     (rf"{N} is cut off from etcd", cut),

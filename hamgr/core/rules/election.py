@@ -106,7 +106,7 @@ def _why_not_voting(scene: Scene, vacancy: Vacancy) -> Reason | None:
     if scene.state.guard_problem:
         return because(Code.NO_WATCHDOG, problem=scene.state.guard_problem)
     illness = scene.state.illness(Vital.DATA_DISK, Vital.WAL_DISK)
-    if illness is not None and well_heirs(scene):
+    if illness is not None and (scene.offer is not None or well_heirs(scene)):
         return because(Code.UNFIT, vital=illness.vital.value, problem=illness.problem)
     left_s = _sits_out_s(scene)
     if left_s > 0 and heirs(scene):

@@ -42,7 +42,7 @@ def crashed(scene: Scene) -> Verdict | None:
     if not scene.holds_key or scene.state.store_failed_at is not None:
         # Nobody can be told of an offer.
         return _start_in_place(scene)
-    if not crash.declined and crash.end_lsn is not None and heirs(scene):
+    if not crash.declined and crash.end_lsn is not None and any(not heir.ill for heir in heirs(scene)):
         return _offer(scene, crash)
     if _is_hopeless_here(scene, crash) and well_heirs(scene):
         return Verdict(because(Code.CRASHED_AGAIN), (_release(scene),))
