@@ -121,7 +121,7 @@ def record_of(passage: Passage, me: str, at: WallTime, budget_s: Mapping[str, fl
         timeline=passage.timeline,
         lsn=passage.lsn,
         at_risk_bytes=at_risk,
-        may_be_more=not passage.former_end_is_read and bool(passage.former),
+        may_be_more=not passage.former_end_is_read and passage.cause != "bootstrap",
         stages=_stages(passage, me),
         ballots=passage.ballots,
         budget_s=budget_s,

@@ -100,5 +100,6 @@ CPU_FAULTS = (
         weight=1,
         is_survivable=False,
         most_changes=2,
+        strikes_again=False,
     ),
 )

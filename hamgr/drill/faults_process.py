@@ -199,6 +199,7 @@ PROCESS_FAULTS = (
         None,
         PRIMARY,
         hold_ttls=1.5,
+        strikes_again=False,
     ),
     Fault("guard-frozen", "guard of the primary frozen (SIGSTOP)", _guard_frozen, False, PRIMARY, hold_ttls=1.5),
     Fault(

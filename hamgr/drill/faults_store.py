@@ -88,6 +88,7 @@ STORE_FAULTS = (
         None,
         STORE,
         hold_ttls=1.5,
+        strikes_again=False,
     ),
     Fault(
         "etcd-majority-lost",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -209,6 +210,9 @@ class Member:
         environment = self.clock.environment if self.clock is not None else None
         self.guard = self.host.spawn([str(python), *AGENT, str(self.config_path)], self.log, env=environment)
         self._started_pids.append(self.guard.pid)
+        with contextlib.suppress(OSError):
+            # As the unit file does. Its children run as everybody else.
+            os.sched_setscheduler(self.guard.pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
     def remove_traces(self) -> None:
         """Nothing is left in the machine's shared memory of a clock of its own. For when the host has ended."""
