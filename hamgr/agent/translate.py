@@ -14,6 +14,7 @@ from hamgr.core.cluster import Tags
 from hamgr.core.policy import Policy
 from hamgr.core.state import Myself
 from hamgr.dcs.endpoints import EtcdConfig
+from hamgr.dcs.remembered import SUFFIX
 from hamgr.postgres.config import Credentials, ServerConfig, option_arguments
 from hamgr.settings import DynamicSettings, Loaded, Role, Settings, TagsSection
 from hamgr.version import VERSION
@@ -140,7 +141,7 @@ def peer_access(settings: Settings) -> PeerAccess:
 def memory_path(settings: Settings) -> Path:
     """Where this member keeps what it knows of the cluster: beside the data directory, which may be thrown away."""
     data_dir = Path(settings.postgresql.data_dir)
-    return data_dir.with_name(f"{data_dir.name}.hamgr-cluster.json")
+    return data_dir.with_name(data_dir.name + SUFFIX)
 
 
 def seed_of(loaded: Loaded) -> Mapping[str, Any]:

@@ -41,7 +41,7 @@ def explain(ctx: click.Context, cluster_name: str | None, fmt: str) -> None:
     """Say what holds a failover back, member by member, and what would free it. Status 0: nothing does."""
     globals_: Globals = ctx.obj
     site = connect(globals_, cluster_name)
-    view = site.read_view()
+    view = site.read_or_recall()
     holdings = explained(view, ask_all(site.rest, view.members))
     is_well = view.leader is not None and not any(holding.frees for holding in holdings)
     if fmt in ("json", "yaml"):

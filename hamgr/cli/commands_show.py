@@ -63,7 +63,7 @@ def topology(globals_: Globals, cluster_names: tuple[str, ...], is_watching: boo
     def show() -> str:
         texts = []
         for site in sites:
-            view = site.read_view()
+            view = site.read_or_recall()
             rows = member_rows(view, ask_all(site.rest, view.members))
             texts.append(render(topology_table(view, rows, site.scope), "pretty"))
         return "\n".join(texts)
@@ -125,7 +125,7 @@ def _server_version(number: int) -> str:
 
 
 def _member_table(site: Site, *, extended: bool) -> Table:
-    view = site.read_view()
+    view = site.read_or_recall()
     rows = member_rows(view, ask_all(site.rest, view.members))
     return member_table(view, rows, site.scope, extended=extended)
 

@@ -15,6 +15,7 @@ from hamgr.cli.context import Globals
 from hamgr.cli.errors import BadConfig
 from hamgr.cli.rest import RestAccess
 from hamgr.dcs.endpoints import EtcdConfig
+from hamgr.dcs.remembered import SUFFIX
 from hamgr.settings import CtlSection, EtcdSection, RestapiSection, SettingsError
 from hamgr.settings.section import Section, option
 from hamgr.settings.sort import fit, sort_out
@@ -42,6 +43,8 @@ class CliConfig:
     namespace: str
     etcd: EtcdConfig
     rest: RestAccess
+    memory: Path | None = None
+    """What the member of this host remembers of the cluster; None where the file is no member's."""
 
 
 def find_file(globals_: Globals, environ: Mapping[str, str]) -> Path | None:
@@ -66,13 +69,19 @@ def read_config(globals_: Globals, environ: Mapping[str, str] = os.environ) -> C
     errors = [problem for problem in (*problems, *wrong) if problem.is_error]
     if errors:
         raise BadConfig(f"{path or 'environment'}:\n" + "\n".join(f"  {problem}" for problem in errors))
-    config = _config_of(file, insecure=globals_.insecure)
+    config = replace(_config_of(file, insecure=globals_.insecure), memory=_memory_of(source.raw))
     if globals_.dcs_url:
         return _at_url(config, globals_.dcs_url)
     if not config.etcd.hosts[0]:
         where = f"{path} names" if path else "there is no configuration file and the environment names"
         raise BadConfig(f"{where} no etcd endpoint", "give -c FILE, or -d etcd3://HOST:PORT")
     return config
+
+
+def _memory_of(raw: Mapping[str, Any]) -> Path | None:
+    section = raw.get("postgresql")
+    data_dir = section.get("data_dir") if isinstance(section, Mapping) else None
+    return Path(f"{data_dir.rstrip('/')}{SUFFIX}") if isinstance(data_dir, str) and data_dir else None
 
 
 def _config_of(file: CliFile, *, insecure: bool) -> CliConfig:

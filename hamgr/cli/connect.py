@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import click
+
 from hamgr.cli.config import CliConfig, read_config
 from hamgr.cli.context import Globals
 from hamgr.cli.errors import BadConfig, Refused, Unavailable
@@ -15,10 +17,12 @@ from hamgr.cli.rest import RestAccess
 from hamgr.core.cluster import ClusterView
 from hamgr.core.policy import Policy
 from hamgr.core.result import Result
+from hamgr.core.units import Instant
 from hamgr.dcs.client import EtcdClient
 from hamgr.dcs.errors import OutcomeUnknown, StoreError, StoreRefused
 from hamgr.dcs.etcd import EtcdStore
 from hamgr.dcs.keys import ScopeKeys
+from hamgr.dcs.remembered import recalled
 from hamgr.dcs.store import TxnOutcome
 from hamgr.settings import parse_dynamic
 
@@ -44,6 +48,24 @@ class Site:
     def read_view(self) -> ClusterView:
         """The cluster's keys by one linearizable read."""
         return self.run(lambda store: store.read())
+
+    def read_or_recall(self) -> ClusterView:
+        """The cluster's keys; while etcd does not answer, those that this host's member remembers, and that is said."""
+        try:
+            return self.read_view()
+        except Unavailable as problem:
+            view = self._recalled()
+            if view is None:
+                raise
+            click.echo(f"{problem}; shown as this host's member last saw the cluster: {self.config.memory}", err=True)
+            return view
+
+    def _recalled(self) -> ClusterView | None:
+        try:
+            text = self.config.memory.read_text() if self.config.memory is not None else ""
+            return recalled(ScopeKeys.of(self.scope, self.config.namespace), text, Instant(0.0)) if text else None
+        except (OSError, ValueError, RecursionError):
+            return None
 
     def records(self, limit: int) -> list[Mapping[str, Any]]:
         """Failover records, newest first."""

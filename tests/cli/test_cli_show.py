@@ -7,7 +7,12 @@ import socket
 
 import pytest
 import yaml
-from cli_world import World, record, status
+from cli_world import World, free_port, record, status
+
+from hamgr.core.cluster import ClusterView, Member
+from hamgr.core.units import Instant
+from hamgr.dcs.keys import ScopeKeys
+from hamgr.dcs.remembered import SUFFIX, remembered
 
 TABLE = """\
 Cluster: {scope} (7300000000000000001)
@@ -185,3 +190,17 @@ def test_idle_member_that_never_answers_does_not_hold_the_table_up(world: World)
         world.put("members/p3", {"conn_url": "postgres://127.0.0.1:5434/postgres", "api_url": url, "state": "running"})
         rows = json.loads(world.run("list", "-f", "json").output)
     assert rows[2]["Note"] == "REST does not answer"
+
+
+def test_with_etcd_gone_members_are_shown_as_this_hosts_member_remembers_them(world: World) -> None:
+    world.write_config(etcd3={"hosts": f"127.0.0.1:{free_port()}"}, postgresql={"data_dir": str(world.folder / "data")})
+    keys = ScopeKeys.of(world.scope)
+    p2 = Member("p2", "postgres://127.0.0.1:5433/postgres", world.agents["p2"].api_url, "running")
+    text = remembered(keys, ClusterView(9, Instant(0.0), "73", members=(p2,)))
+    (world.folder / f"data{SUFFIX}").write_text(text)
+    result = world.run("list", "-f", "json")
+    assert result.exit_code == 0
+    assert "as this host's member last saw the cluster" in result.stderr
+    assert json.loads(result.stdout)[0]["State"] == "streaming"
+    (world.folder / f"data{SUFFIX}").write_text(text[:-20])
+    assert world.run("list").exit_code == 3
