@@ -108,7 +108,8 @@ class ServerView:
     """The server as last probed. LSNs are 0 and timelines 0 where they are not known.
 
     On a primary `written_lsn` is the WAL write position; on a replica `received_lsn` is the greater of what
-    was received and flushed and what was replayed, which is what it would keep if it were promoted.
+    was received and flushed and what was replayed. A replica that was just started may hold more, received before and
+    not replayed yet: only a ballot's own measurement counts that.
     """
 
     phase: Phase = Phase.UNKNOWN

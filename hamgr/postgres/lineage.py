@@ -42,6 +42,25 @@ def timeline_history(text: str) -> History:
     return tuple(switches)
 
 
+def start_of(timeline: Timeline, files: Mapping[Timeline, History]) -> Lsn:
+    """Where that timeline began, by its history file; 0 if there is none."""
+    return files[timeline][-1].lsn if files.get(timeline) else Lsn(0)
+
+
+def ways_on(here: Position, files: Mapping[Timeline, History]) -> tuple[Position, ...]:
+    """Where WAL that follows `here` may begin, newest timeline first and `here` itself last.
+
+    A newer timeline counts if it descends from what `here` stands on; that its history file is there does not say
+    that anything was received on it.
+    """
+    later = []
+    for timeline in sorted(files, reverse=True):
+        left_at = {switch.timeline: switch.lsn for switch in files[timeline]}
+        if timeline > here.timeline and here.timeline in left_at and left_at[here.timeline] >= here.lsn:
+            later.append(Position(timeline, start_of(timeline, files)))
+    return (*later, here)
+
+
 def why_diverged(
     local: Position, files: Mapping[Timeline, History], leader: Position, history: Sequence[Switch]
 ) -> str:

@@ -33,6 +33,7 @@ class Observer:
         self._ended_by_us = False
         self._phase = Phase.UNKNOWN
         self._timeline = Timeline(0)
+        self._has_received = False
         self._loaded_at = ""
         self._pending: Mapping[str, Mapping[str, str]] = {}
 
@@ -42,7 +43,8 @@ class Observer:
     def started(self, identity: ServerIdentity) -> None:
         """From now on that process is the server."""
         if identity != self.identity:
-            self._timeline, self._loaded_at, self._pending = Timeline(0), "", {}
+            self._timeline, self._has_received = Timeline(0), False
+            self._loaded_at, self._pending = "", {}
         self.identity, self._ended_by_us = identity, False
 
     def stopped_by_us(self) -> None:
@@ -142,8 +144,11 @@ class Observer:
 
     @property
     def timeline(self) -> Timeline:
-        """The timeline that the running server was on when last seen; 0: not known yet."""
-        return self._timeline
+        """The timeline that the running server was on when last seen; 0: not known.
+
+        Only once it was seen to receive: until then it may replay its way onto a newer one at any time.
+        """
+        return self._timeline if self._has_received else Timeline(0)
 
     async def _timeline_of(self, answer: Answer) -> Timeline:
         """A replica without WAL receiver: what it last received on, or what the server itself says."""
@@ -155,6 +160,7 @@ class Observer:
                 # but no data. The next probe asks again.
                 return answer.timeline
         self._timeline = max(self._timeline, answer.timeline)
+        self._has_received = self._has_received or answer.timeline_is_fresh
         return self._timeline
 
     async def _refresh_pending(self, answer: Answer) -> None:

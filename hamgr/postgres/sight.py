@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +22,21 @@ PROBE_S = 2.0
 
 RECEIVED = """
 SELECT coalesce(w.received_tli, 0), coalesce(w.status = 'streaming', false),
-       coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::text
-  FROM pg_stat_get_wal_receiver() w
+       r.lsn IS NULL AND pg_is_in_recovery(),
+       coalesce(greatest(r.lsn, pg_last_wal_replay_lsn()), '0/0')::text
+  FROM (SELECT pg_last_wal_receive_lsn() AS lsn) r, pg_stat_get_wal_receiver() w
+"""
+"""The third column: the server has asked for no WAL since its start, so it does not say what it received before.
+
+It asks once all WAL on its disk is replayed. The position received is read first, the replayed one after it: so where
+there is the one, the other counts all of that WAL.
+Source: src/backend/access/transam/xlogrecovery.c, WaitForWALToBecomeAvailable.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What a replica has received and flushed, or replayed. `streaming` False: no more comes for now."""
+    """What a replica has received and flushed, replayed or not. `streaming` False: no more comes for now."""
 
     timeline: Timeline
     lsn: Lsn
@@ -65,8 +72,16 @@ class SeenServer:
             await process.wait_until_exit(self.identity)
 
     async def received(self) -> Received:
-        """Fresh. Without a WAL receiver the timeline is that of the last probe: only receiving can move it."""
-        timeline, streaming, lsn = (await self._sql.query(RECEIVED, timeout_s=PROBE_S))[0]
+        """Fresh, and all that was received, also before the server's start.
+
+        Without a WAL receiver the timeline is that of the last probe, if one was seen: only receiving can move it.
+        Before the server has asked for any WAL since its start the disk is read instead, which takes a program's run:
+        a crashed replica lets us in before it has replayed all that it acknowledged, and would vote with less.
+        """
+        timeline, streaming, has_asked_for_none, lsn = (await self._sql.query(RECEIVED, timeout_s=PROBE_S))[0]
+        if has_asked_for_none:
+            held = await self._held()
+            return Received(held.timeline, held.lsn, streaming)
         known = Timeline(timeline) or self._observer.timeline
         if not known:
             known = (await source.identify_local(self.config)).timeline
@@ -123,12 +138,15 @@ class SeenServer:
             position = await self._running_position()
             identifier = (await self.query("SELECT system_identifier::text FROM pg_control_system()"))[0][0]
         data_dir = self.config.data_dir
-        files = await self.disk.run(lambda: history.read_files(data_dir), "read the timeline histories")
+        files = await self._histories()
         segment = await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")
         last = await wal.last_byte_of(self.bin_dir, data_dir, position, segment=segment)
         end = lineage.Position(position.timeline, last)
         tail = await self.disk.run(lambda: history.read_tail(data_dir, end, segment), "read the last WAL")
         return history.Local(identifier, position, max(received, position.lsn), files, segment, tail)
+
+    async def _histories(self) -> Mapping[Timeline, lineage.History]:
+        return await self.disk.run(lambda: history.read_files(self.config.data_dir), "read the timeline histories")
 
     async def _running_position(self) -> lineage.Position:
         """Timeline and last complete record of a running replica, replayed or not.
@@ -138,7 +156,34 @@ class SeenServer:
         """
         timeline = (await self.received()).timeline
         replayed = (await self.query("SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')::text"))[0][0]
-        return await self._position(wal.Base(timeline, Lsn.parse(replayed), False), Lsn(0))
+        begins = max(Lsn.parse(replayed), lineage.start_of(timeline, await self._histories()))
+        return await self._position(wal.Base(timeline, begins, False), Lsn(0))
+
+    async def _held(self) -> lineage.Position:
+        """Newest timeline and end of the WAL on the disk of a running replica, replayed or not.
+
+        The server may be about to replay its way onto a timeline that it received on before its start.
+        """
+        # Timeline and position of one instant. The probe's timeline may be from before a crash, or from before replay
+        # went on to the next.
+        here = await source.identify_local(self.config)
+        files = await self._histories()
+        for begins in lineage.ways_on(here, files):
+            end = await self._end_from(begins)
+            if end > begins.lsn:
+                return lineage.Position(begins.timeline, end)
+        return here
+
+    async def _end_from(self, begins: lineage.Position) -> Lsn:
+        """End of the last valid record on that timeline, of which only the last segments are read; or `begins`."""
+        data_dir = self.config.data_dir
+        segment = await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")
+        last = await self.disk.run(
+            lambda: wal.last_begun(data_dir, begins.timeline, begins.lsn, segment), "look at the WAL"
+        )
+        if last is None:
+            return begins.lsn
+        return (await self._position(wal.Base(begins.timeline, begins.lsn, False), last)).lsn
 
     async def stopped_position(self, start: Lsn = Lsn(0)) -> lineage.Position:
         """Timeline and end of the WAL on this disk; the server must not run.

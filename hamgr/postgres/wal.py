@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ LISTING_TAIL = 1024 * 1024
 """Of the listing only the end matters; from an old checkpoint it can have the size of all WAL since."""
 BACK_OFF = 64 * 1024
 """The last known write position may lie inside a record: reading starts this much earlier, on a page boundary."""
+
+PAGE_HEADER = struct.Struct("=HHIQ")
+"""XLogPageHeaderData as far as the page's own address, which comes last."""
 
 RECORD = re.compile(r"len \(rec/tot\):\s*\d+/\s*(\d+),.*?lsn: ([0-9A-F]+/[0-9A-F]+),.*?desc: (\S+)")
 
@@ -143,6 +147,28 @@ def end_of_segments(data_dir: Path, timeline: Timeline, start: Lsn, segment: int
     while (data_dir / "pg_wal" / segment_name(timeline, number, segment)).exists():
         number += 1
     return Lsn(max(number, start // segment + 1) * segment)
+
+
+def last_begun(data_dir: Path, timeline: Timeline, start: Lsn, segment: int) -> Lsn | None:
+    """Where the last segment begins in which anything was written, of those that follow each other from the one that
+    holds `start`; None if nothing was written even there. Blocking.
+
+    All before it is complete and on the disk, for a segment is flushed before the next one is begun; a file that was
+    only made ready for it bears another address. Source: src/backend/replication/walreceiver.c, XLogWalRcvClose.
+    """
+    first = number = start // segment
+    while _is_begun(data_dir / "pg_wal" / segment_name(timeline, number, segment), Lsn(number * segment)):
+        number += 1
+    return Lsn((number - 1) * segment) if number > first else None
+
+
+def _is_begun(path: Path, begins: Lsn) -> bool:
+    try:
+        with path.open("rb") as stream:
+            header = stream.read(PAGE_HEADER.size)
+    except FileNotFoundError:
+        return False
+    return len(header) == PAGE_HEADER.size and PAGE_HEADER.unpack(header)[3] == begins
 
 
 def segment_name(timeline: Timeline, number: int, segment: int) -> str:

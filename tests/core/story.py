@@ -203,6 +203,12 @@ def diverges(story: Story, name: str) -> None:
     story.agent(name).server.append(-1, 100)
 
 
+def restores(story: Story, name: str, source: str) -> None:
+    """As from an archive: no stream is needed for it."""
+    held = story.agent(source).server
+    story.agent(name).server.take_wal(held.timeline, held.ends, held.lsn, held.head)
+
+
 def data_dir(story: Story, name: str, what: str) -> None:
     server = story.agent(name).server
     if what == "foreign":
@@ -377,6 +383,7 @@ VERBS: tuple[tuple[str, Callable[..., None]], ...] = (
     (rf"{N} receives( nothing)?(?: again)?", receives),
     (r"write(?: (\d+) bytes)?", write),
     (rf"{N} has WAL of its own", diverges),
+    (rf"{N} restores the WAL of {N}", restores),
     (rf"the data of {N} is (\w+)", data_dir),
     (r"the cluster is (paused|resumed)", paused),
     (r"the status is (\d+) bytes ahead of everybody", status),

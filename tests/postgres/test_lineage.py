@@ -136,3 +136,17 @@ def test_history_file_is_read_and_garbage_is_refused() -> None:
 )
 def test_segments_are_named_as_the_server_names_them(lsn: str, segment: int, suffix: str) -> None:
     assert history.segment_suffix(Lsn.parse(lsn), segment) == suffix
+
+
+def test_wal_goes_on_from_here_on_newer_timelines_that_descend_from_it() -> None:
+    files = {
+        Timeline(2): (Switch(Timeline(1), Lsn(100)),),
+        Timeline(3): (Switch(Timeline(1), Lsn(100)), Switch(Timeline(2), Lsn(200))),
+        Timeline(4): (Switch(Timeline(1), Lsn(50)),),
+    }
+    assert lineage.ways_on(Position(Timeline(1), Lsn(70)), files) == (
+        Position(Timeline(3), Lsn(200)),
+        Position(Timeline(2), Lsn(100)),
+        Position(Timeline(1), Lsn(70)),
+    )
+    assert lineage.ways_on(Position(Timeline(2), Lsn(201)), files) == (Position(Timeline(2), Lsn(201)),)

@@ -27,7 +27,7 @@ SILENCE_TICKS = 2
 """An old primary that has not been heard of for so many ticks is silent."""
 
 VOTE_AGAIN_S = 0.05
-"""A ballot that lacks offered WAL is cast again after this pause, not as fast as etcd answers."""
+"""A ballot that lacks offered WAL, or is unfit, is cast again after this pause, not as fast as etcd answers."""
 
 SIT_OUT_S = 10.0
 """For how long a member that failed as a leader leaves the lead to others, if there are any."""
@@ -46,7 +46,7 @@ def campaign(scene: Scene) -> Verdict | None:
     if refusal is not None:
         return Verdict(refusal)
     mine = scene.view.ballot(scene.me)
-    is_short = mine is not None and _counts(mine, vacancy) and _lacks_offered_wal(scene, mine)
+    is_short = mine is not None and _counts(mine, vacancy) and _needs_more_wal(scene, mine)
     if mine is None or vacancy.voted_at is None or not _counts(mine, vacancy) or is_short:
         at_least = scene.offer.lsn if scene.offer else Lsn(0)
         # An offer's holder acknowledges nothing any more; else the old primary may, while anybody streams from it.
@@ -146,6 +146,14 @@ def _counts(ballot: Ballot, vacancy: Vacancy) -> bool:
     return ballot.term == vacancy.term and ballot.mod_revision > vacancy.open_after
 
 
+def _needs_more_wal(scene: Scene, mine: Ballot) -> bool:
+    """Nothing can be won with it, and there may be more by now, or there is."""
+    if _lacks_offered_wal(scene, mine):
+        return True
+    has_more = (scene.server.timeline, scene.server.received_lsn) > (mine.timeline, mine.lsn)
+    return has_more and _why_ballot_is_unfit(scene, mine) is not None
+
+
 def _lacks_offered_wal(scene: Scene, ballot: Ballot) -> bool:
     """More bytes on another timeline are not the offered WAL: the end of that one has to be reached."""
     offer = scene.offer
@@ -153,7 +161,7 @@ def _lacks_offered_wal(scene: Scene, ballot: Ballot) -> bool:
 
 
 def _why_voting(scene: Scene, vacancy: Vacancy, mine: Ballot | None) -> Reason:
-    if mine is not None and scene.offer is not None and _counts(mine, vacancy):
+    if mine is not None and scene.offer is not None and _counts(mine, vacancy) and _lacks_offered_wal(scene, mine):
         return because(Code.LACKS_OFFERED_WAL, own=mine.lsn, lsn=scene.offer.lsn)
     return because(Code.VOTING, term=vacancy.term)
 
