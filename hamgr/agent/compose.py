@@ -28,12 +28,13 @@ from hamgr.agent.world import World
 from hamgr.api import server as rest
 from hamgr.api.config import ApiBroken
 from hamgr.api.server import RunningApi
-from hamgr.core.actions import Action
+from hamgr.core.actions import Action, MoveLeader
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import (
     ClusterRecalled,
     Fact,
     LeaseAdopted,
+    LeaseTried,
     MemoryLost,
     PolicyRead,
     Promised,
@@ -161,14 +162,27 @@ class Agent:
         self._note_loss(state.policy.ttl_s)
         lasts_s = PERMIT_TICKS * max(state.policy.loop_wait_s, 0.2)
         until = after(pulse.at, lasts_s) if pulse.decision.may_renew else Instant(0.0)
+        self._lift_limit(state)
         self._renewer.permit(state.lease.lease_id, until, state.policy)
+
+    def _lift_limit(self, state: State) -> None:
+        """Once it is settled on which lease the leader key is, the page knows. Not before this agent has a lease: what
+        its predecessor tried is still to be adopted with that.
+        """
+        lease = state.lease
+        if lease.lease_id and lease.tried is None and state.running(MoveLeader) is None:
+            self._link.lift_limit(lease.lease_id)
 
     def _adopt_lease(self) -> None:
         """What the predecessor of this agent left in the guard's page, if its deadline has not come."""
         page = self._link.page
         if page.lease_id and page.deadline_ns > now() * 1e9:
             self._adopted_term = Term(page.term if page.armed else 0)
-            self._loop.post(LeaseAdopted(page.lease_id, Instant(page.deadline_ns / 1e9), self._adopted_term))
+            tried = None
+            if page.tried_lease_id:
+                tried = LeaseTried(page.tried_lease_id, Instant(page.tried_deadline_ns / 1e9))
+            deadline = Instant(page.deadline_ns / 1e9)
+            self._loop.post(LeaseAdopted(page.lease_id, deadline, self._adopted_term, tried))
 
     def _adopt_promise(self) -> None:
         """What this agent's predecessors promised in this boot. Before REST is there: nothing is promised earlier.

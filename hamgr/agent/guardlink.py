@@ -143,10 +143,46 @@ class GuardLink:
         Renewals and peer leases both move it on, each in a thread of its own, and neither moves it back.
         """
         with self._moving:
-            if not self.page.armed or self.page.term != term:
-                return False
-            self.page.deadline_ns = max(self.page.deadline_ns, nanoseconds(deadline))
-            return True
+            return self._extend(nanoseconds(deadline), term)
+
+    def extend_by_lease(self, deadline: Instant, term: Term, lease_id: int) -> bool:
+        """As `extend`, by a renewal of that lease, which the page names then: an agent's successor adopts it.
+
+        While the leader key may be on another lease, which is not renewed, it goes no further than that one lasts.
+        """
+        page, deadline_ns = self.page, nanoseconds(deadline)
+        with self._moving:
+            if page.tried_lease_id not in (0, lease_id):
+                deadline_ns = min(deadline_ns, page.tried_deadline_ns)
+            is_armed = self._extend(deadline_ns, term)
+            if is_armed:
+                page.lease_id = lease_id
+            return is_armed
+
+    def _extend(self, deadline_ns: int, term: Term) -> bool:
+        if not self.page.armed or self.page.term != term:
+            return False
+        self.page.deadline_ns = max(self.page.deadline_ns, deadline_ns)
+        return True
+
+    def limit(self, deadline: Instant, lease_id: int) -> None:
+        """The leader key may move to that lease from now on: the server is bound by whichever of both ends first.
+
+        To be called before the transaction is sent. The guard looks at the page more often than any lease is short.
+        """
+        page, deadline_ns = self.page, nanoseconds(deadline)
+        with self._moving:
+            page.tried_deadline_ns = deadline_ns
+            page.tried_lease_id = lease_id
+            page.deadline_ns = min(page.deadline_ns, deadline_ns)
+
+    def lift_limit(self, lease_id: int) -> None:
+        """It is known on which lease the leader key is, if on any: this member goes by that one alone again."""
+        page = self.page
+        with self._moving:
+            if page.tried_lease_id == lease_id:
+                page.lease_id = lease_id
+            page.tried_lease_id = 0
 
     def note_lease(self, lease_id: int, deadline: Instant) -> bool:
         """Unarmed, the page says which lease is in force, for an agent's successor; False if it is armed."""

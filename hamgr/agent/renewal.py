@@ -13,7 +13,7 @@ from hamgr.agent.clock import now
 from hamgr.agent.guardlink import GuardLink
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import ClusterSeen, Fact, LeaseGone, Renewed, StoreFailed
-from hamgr.core.policy import Policy
+from hamgr.core.policy import Policy, margin_of, renew_interval_of
 from hamgr.core.units import Instant, after
 from hamgr.dcs.errors import LeaseExpired, StoreError
 from hamgr.dcs.lease import Renewal
@@ -88,10 +88,12 @@ class Renewer(threading.Thread):
         except StoreError as error:
             self._post(StoreFailed(now(), str(error)))
             return RETRY_S
-        deadline = after(renewal.sent_at, renewal.granted_ttl_s - policy.margin_s)
+        # Another ttl may be wanted by now: the lease is as long as it was granted.
+        ttl_s = renewal.granted_ttl_s
+        deadline = after(renewal.sent_at, ttl_s - margin_of(ttl_s))
         self._extend(deadline, lease_id, renewal.view)
-        self._post(Renewed(lease_id, deadline, renewal.view))
-        return max(0.0, policy.renew_interval_s - (now() - began_at))
+        self._post(Renewed(lease_id, deadline, ttl_s, renewal.view))
+        return max(0.0, renew_interval_of(ttl_s, policy.loop_wait_s) - (now() - began_at))
 
     def _lost(self, lease_id: int, budget_s: float) -> float:
         """The loop knows of the keys that went with the lease before it knows of the lease's end.
@@ -117,6 +119,6 @@ class Renewer(threading.Thread):
             return
         leader = view.leader
         leads = leader is not None and leader.name == self._me and leader.lease_id == lease_id
-        if leads and self._link.extend(deadline, view.term):
-            # Another one than it was armed with, where the key had expired and was taken again.
-            self._link.page.lease_id = lease_id
+        if leads:
+            # Perhaps another one than it was armed with: the key had expired and was taken again, or was moved.
+            self._link.extend_by_lease(deadline, view.term, lease_id)

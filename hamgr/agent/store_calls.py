@@ -12,8 +12,9 @@ from hamgr.agent.clock import now, wall
 from hamgr.agent.world import World
 from hamgr.core import actions
 from hamgr.core.cluster import Ballot, Request
-from hamgr.core.facts import ClusterSeen, LeaseGranted
+from hamgr.core.facts import ClusterSeen, LeaseGranted, LeaseTried
 from hamgr.core.pipeline import record_as_json
+from hamgr.core.policy import margin_of
 from hamgr.core.result import Outcome, Result
 from hamgr.core.units import after
 from hamgr.dcs.errors import StoreError
@@ -50,9 +51,20 @@ async def _then_read(world: World, txn: Awaitable[TxnOutcome]) -> Outcome:
 
 async def grant_lease(world: World, action: actions.GrantLease) -> Outcome:
     grant = await world.store.grant_lease(action.ttl_s)
-    deadline = after(grant.sent_at, grant.ttl_s - world.state().policy.margin_s)
-    world.post(LeaseGranted(grant.lease_id, deadline))
+    deadline = after(grant.sent_at, grant.ttl_s - margin_of(grant.ttl_s))
+    world.post(LeaseGranted(grant.lease_id, deadline, grant.ttl_s, action.ttl_s))
     return DONE
+
+
+async def move_leader(world: World, action: actions.MoveLeader) -> Outcome:
+    """The page is bound by the new lease, and the loop knows of it, before anything can take effect."""
+    lease_id = action.lease_id
+    if not lease_id:
+        grant = await world.store.grant_lease(action.ttl_s)
+        lease_id, deadline = grant.lease_id, after(grant.sent_at, grant.ttl_s - margin_of(grant.ttl_s))
+        world.link.limit(deadline, lease_id)
+        world.post(LeaseTried(lease_id, deadline, grant.ttl_s, action.ttl_s, action.old.mod_revision))
+    return await _then_read(world, world.store.reattach_leader(world.me, action.old, lease_id))
 
 
 async def take_initialize(world: World, _action: actions.TakeInitialize) -> Outcome:
@@ -182,6 +194,7 @@ STORE_CALLS: dict[type, Callable[[World, Any], Awaitable[Outcome]]] = {
     actions.TakeLeader: take_leader,
     actions.ReattachLeader: reattach_leader,
     actions.RetakeLeader: retake_leader,
+    actions.MoveLeader: move_leader,
     actions.ReleaseLeader: release_leader,
     actions.PutOffer: put_offer,
     actions.WithdrawOffer: withdraw_offer,

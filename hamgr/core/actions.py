@@ -34,6 +34,7 @@ from hamgr.core.store_actions import (
     ClearRequest,
     FinishInitialize,
     GrantLease,
+    MoveLeader,
     PutHistory,
     PutMember,
     PutOffer,
@@ -71,6 +72,7 @@ __all__ = [
     "HandOverStop",
     "InitDb",
     "Lane",
+    "MoveLeader",
     "Promote",
     "PutDown",
     "PutHistory",
@@ -132,6 +134,7 @@ Action = (
     | TakeLeader
     | ReattachLeader
     | RetakeLeader
+    | MoveLeader
     | AskPeers
     | ReleaseLeader
     | PutOffer

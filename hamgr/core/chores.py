@@ -29,7 +29,7 @@ from hamgr.core.cluster import HistoryLine, Member, Status, SyncState
 from hamgr.core.pipeline import record_of
 from hamgr.core.portrait import server_role, server_state
 from hamgr.core.quorum import next_step
-from hamgr.core.rules.lease import twin
+from hamgr.core.rules.lease import new_lease, settle_move, twin
 from hamgr.core.rules.switchover import prepares_for
 from hamgr.core.scene import Scene
 from hamgr.core.server import DataDir, Phase
@@ -49,9 +49,14 @@ Chore = Callable[[Scene, str], Iterator[Action | Instant]]
 
 
 def keep_lease(scene: Scene, _note: str) -> Iterator[Action | Instant]:
-    """Whoever leads by its peers needs a lease again once etcd is back, for the key to hang on."""
+    """Whoever leads by its peers needs a lease again once etcd is back, for the key to hang on. Whoever has one that is
+    not of the ttl that holds now needs another.
+    """
     if scene.leads_by_peers and not scene.state.lease.lease_id:
         yield GrantLease(scene.policy.ttl_s)
+    for action in (new_lease(scene), settle_move(scene)):
+        if action is not None:
+            yield action
 
 
 def announce(scene: Scene, note: str) -> Iterator[Action | Instant]:

@@ -42,6 +42,24 @@ class LeaseGranted:
 
     lease_id: int
     deadline: Instant
+    ttl_s: float
+    """As etcd granted it, which may be more than `asked_ttl_s`."""
+    asked_ttl_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTried:
+    """The leader key is about to be moved to this new lease, by a transaction that may take effect at any time from now
+    on: as long as the key has not been written since `leader_revision`.
+    """
+
+    lease_id: int
+    deadline: Instant
+    ttl_s: float = 0.0
+    """0: not known, a predecessor of this agent tried it."""
+    asked_ttl_s: float = 0.0
+    leader_revision: int = 0
+    """0: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,8 @@ class LeaseAdopted:
     deadline: Instant
     term: Term
     """The term it was armed for; 0 if it did not lead."""
+    tried: LeaseTried | None = None
+    """The lease to which that predecessor was moving the leader key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +80,8 @@ class Renewed:
 
     lease_id: int
     deadline: Instant
+    ttl_s: float
+    """As etcd granted the lease."""
     view: ClusterView
 
 
@@ -206,6 +228,7 @@ Fact = (
     | ClusterRecalled
     | StoreFailed
     | LeaseGranted
+    | LeaseTried
     | LeaseAdopted
     | Renewed
     | LeaseGone

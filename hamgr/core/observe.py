@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from hamgr.core import facts
-from hamgr.core.actions import Lane, Promote, PutOffer, PutRoster, TakeLeader
+from hamgr.core import facts, leases
+from hamgr.core.actions import Lane, Promote, PutRoster, TakeLeader
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import Fact, HostFact
 from hamgr.core.outcomes import after_end
 from hamgr.core.pipeline import Passage
 from hamgr.core.scene import Scene
 from hamgr.core.server import Illness, Phase, ServerView
-from hamgr.core.state import Crash, Failure, Lease, Order, State, UnderWay, Vacancy
+from hamgr.core.state import Crash, Order, State, UnderWay, Vacancy
 from hamgr.core.synchronous import sync_in_force
 from hamgr.core.units import Instant, Term, after
 
@@ -26,7 +26,7 @@ def observe(state: State, fact: Fact) -> State:
         case facts.ClusterRecalled():
             return see_cluster(state, fact.view) if state.cluster is None else state
         case facts.Renewed():
-            return see_cluster(_renewed(state, fact), fact.view)
+            return see_cluster(leases.renewed(state, fact), fact.view)
         case facts.Probed():
             return _probed(state, fact.server)
         case facts.ServerExited():
@@ -38,35 +38,15 @@ def observe(state: State, fact: Fact) -> State:
             ended = state._replace(under_way=remaining, progress="")
             return after_end(ended, fact)
         case facts.LeaseGranted():
-            lease = replace(state.lease, lease_id=fact.lease_id, deadline=fact.deadline)
-            return state._replace(lease=lease, store_error="", store_failed_at=None)
+            return leases.granted(state, fact)
+        case facts.LeaseTried():
+            return leases.tried(state, fact)
         case facts.LeaseAdopted():
-            # Whether etcd or the peers vouched for that deadline, it stands.
-            peer_deadline = fact.deadline if fact.term else None
-            return _adopted(state._replace(lease=Lease(fact.lease_id, fact.deadline, fact.term, peer_deadline)))
+            return leases.adopted(state, fact)
         case facts.LeaseGone():
-            return _without_lease(state, fact)
+            return leases.gone(state, fact)
         case _:
             return _observe_rest(state, fact)
-
-
-def _adopted(state: State) -> State:
-    """An agent that did not lead any more may have sent an offer before it ended: its successor counts on that, and
-    writes the key afresh before a server starts.
-    """
-    if state.lease.term:
-        return state
-    sent = Failure(PutOffer.__name__, "unknown", "perhaps sent by the agent before this one", 1, Instant(0.0))
-    return state._replace(failures=(*state.failures, sent))
-
-
-def _without_lease(state: State, fact: facts.LeaseGone) -> State:
-    """The lease is gone from etcd. Whoever leads by its peers leads on; the key is taken again on another lease."""
-    lease = state.lease
-    if fact.lease_id != lease.lease_id:
-        return state
-    by_peers = lease.peer_deadline is not None and fact.at < lease.peer_deadline
-    return state._replace(lease=Lease(term=lease.term, peer_deadline=lease.peer_deadline) if by_peers else Lease())
 
 
 def _compared(state: State, action: TakeLeader) -> dict[str, str]:
@@ -118,6 +98,7 @@ def _observe_rest(state: State, fact: Fact) -> State:
             | facts.ActionStarted()
             | facts.ActionEnded()
             | facts.LeaseGranted()
+            | facts.LeaseTried()
             | facts.LeaseAdopted()
             | facts.LeaseGone()
         ):
@@ -156,7 +137,7 @@ def see_cluster(state: State, view: ClusterView) -> State:
         absent_since=_absent(state, view),
         alone_since=None,
     )
-    return _with_vacancy(_with_term(seen, view), view, state.cluster)
+    return _with_vacancy(_with_term(leases.settled(seen, view), view), view, state.cluster)
 
 
 def _absent(state: State, view: ClusterView) -> tuple[tuple[str, Instant], ...]:
@@ -229,14 +210,6 @@ def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> 
         former_lsn=view.status.optime or None,
         former_end_is_read=Scene(state, view.seen_at).electorate is not None,
     )
-
-
-def _renewed(state: State, fact: facts.Renewed) -> State:
-    if fact.lease_id != state.lease.lease_id:
-        return state
-    known = state.lease.deadline
-    deadline = fact.deadline if known is None else Instant(max(known, fact.deadline))
-    return state._replace(lease=replace(state.lease, deadline=deadline))
 
 
 def _vital_checked(state: State, fact: facts.VitalChecked) -> State:

@@ -106,7 +106,14 @@ def _peers_answered(state: State, fact: ActionEnded) -> State:
         return state
     deadline = Instant(value.sent_at + action.ttl_s - margin_of(action.ttl_s))
     known = state.lease.peer_deadline
-    return state._replace(lease=replace(state.lease, peer_deadline=deadline if known is None else max(known, deadline)))
+    deadline = deadline if known is None else max(known, deadline)
+    return state._replace(lease=replace(state.lease, peer_deadline=deadline, promised_at=value.sent_at))
+
+
+def _moved(state: State, fact: ActionEnded) -> State:
+    """Refused: the key was written since, as a view tells, or the new lease is gone. It cannot take effect any more."""
+    is_void = fact.outcome.result is Result.REFUSED
+    return state._replace(lease=replace(state.lease, tried=None)) if is_void else state
 
 
 def _sync_set(state: State, fact: ActionEnded) -> State:
@@ -319,6 +326,7 @@ MARKS: dict[type[Action] | Any, Mark] = {
     actions.ExamineCrash: _examined,
     actions.PutDown: _put_down,
     actions.AskPeers: _peers_answered,
+    actions.MoveLeader: _moved,
     actions.PutRoster: _roster_written,
     actions.SetSync: _sync_set,
     actions.HandOverStop: _stopped_for_hand_over,

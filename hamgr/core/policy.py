@@ -27,6 +27,11 @@ def margin_of(ttl_s: float) -> float:
     return ttl_s * CLOCK_DRIFT + 0.05
 
 
+def renew_interval_of(ttl_s: float, loop_wait_s: float) -> float:
+    """Pause between renewals of a lease of that length, in seconds: at least four tries fit into it."""
+    return min(loop_wait_s, (ttl_s - margin_of(ttl_s) - KILL_BUDGET_S) / 4)
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Dynamic configuration of one cluster. Relations between the timings are checked where it is parsed."""
@@ -62,5 +67,5 @@ class Policy:
 
     @property
     def renew_interval_s(self) -> float:
-        """Pause between renewals: at least four tries fit into a lease."""
-        return min(self.loop_wait_s, (self.ttl_s - self.margin_s - KILL_BUDGET_S) / 4)
+        """Pause between renewals of a lease of that ttl."""
+        return renew_interval_of(self.ttl_s, self.loop_wait_s)

@@ -106,6 +106,14 @@ class Scene:
         return max((each for each in (by_key, by_peers) if each is not None), default=None)
 
     @property
+    def confirmed_at(self) -> Instant | None:
+        """When etcd or the peers last vouched for what `deadline` goes by; None: not since this agent began."""
+        lease = self.state.lease
+        by_key = lease.confirmed_at if self.state.cluster is None or self._holds_key_of_lease else None
+        by_peers = lease.promised_at if lease.term else None
+        return max((each for each in (by_key, by_peers) if each is not None), default=None)
+
+    @property
     def may_be_primary(self) -> bool:
         """Entitled to a writable server: by the view, or, before the first view, by the lease it was adopted with."""
         if self.state.cluster is not None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from hamgr.core.actions import Action, Lane
 from hamgr.core.cluster import ClusterView, Tags
+from hamgr.core.facts import LeaseTried
 from hamgr.core.pipeline import Passage
 from hamgr.core.policy import Policy
 from hamgr.core.server import Illness, ServerView, Vital
@@ -35,6 +36,16 @@ class Lease:
     term: Term = Term(0)
     peer_deadline: Instant | None = None
     """By the promises of every member of the roster."""
+    ttl_s: float = 0.0
+    """As etcd granted it; 0: adopted, and not renewed yet."""
+    asked_ttl_s: float = 0.0
+    """What was asked for; 0: not known. etcd grants no less than some seconds."""
+    confirmed_at: Instant | None = None
+    """From when its ttl counts: before the last renewal was sent."""
+    promised_at: Instant | None = None
+    """From when the peers' promises count."""
+    tried: LeaseTried | None = None
+    """The leader key may be on this lease instead. Until that is settled no deadline is later than its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,19 @@ class ReattachLeader:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveLeader:
+    """The leader key that this member holds hangs on a new lease of `ttl_s`; the term stays.
+
+    `lease_id`: that of an earlier try whose end is not known, which is tried again; 0: one is granted.
+    """
+
+    old: LeaderKey
+    ttl_s: float
+    lease_id: int = 0
+    lane = Lane.LEADERSHIP
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseLeader:
     """Give the leader key up. Only when no server process is left.
 

@@ -79,6 +79,8 @@ class SharedPage:
     agent_heartbeat_ns = Word(14)  # agent
     agent_farewell = Word(15)  # agent: 1 + its exit status, stored right before it ends; 0 while it runs
     promised_until_ns = Word(16)  # agent: until then this member has promised a leader not to campaign
+    tried_lease_id = Word(17)  # agent: the leader key is being moved to that lease; 0 = it is not
+    tried_deadline_ns = Word(18)  # agent: no renewal of `lease_id` moves the deadline beyond this meanwhile
 
     guard_pid = Word(32)  # guard
     guard_start_ticks = Word(33)  # guard

@@ -137,7 +137,8 @@ class Agent(Process):
             inherited.append(facts.MemoryLost(now))
         if page.lease_id and page.deadline is not None and now < page.deadline:
             term = page.term if page.armed else Term(0)
-            inherited.append(facts.LeaseAdopted(page.lease_id, page.deadline, term))
+            tried = facts.LeaseTried(page.tried_id, page.tried_deadline) if page.tried_id else None
+            inherited.append(facts.LeaseAdopted(page.lease_id, page.deadline, term, tried))
         if page.promised_until is not None and now < page.promised_until:
             inherited.append(facts.Promised(page.promised_to, page.promised_until))
         return inherited
@@ -192,6 +193,8 @@ class Agent(Process):
         self.decision = decision
         lasts_s = PERMIT_TICKS * max(self.state.policy.loop_wait_s, 0.2)
         self.permit_until = after(now, lasts_s) if decision.may_renew else Instant(0.0)
+        if self.lease_id and self.state.lease.tried is None and self.state.running(actions.MoveLeader) is None:
+            self.page.lift_limit(self.lease_id)
         for action in decision.actions:
             self._start(action, now)
             if not self.is_running:

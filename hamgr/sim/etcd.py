@@ -82,13 +82,13 @@ class Etcd:
         self.leases[self._next_lease] = Lease(ttl_s, now + ttl_s, holder)
         return self._next_lease
 
-    def renew(self, lease_id: int, now: float) -> bool:
-        """The lease counts from now; False if it is gone."""
+    def renew(self, lease_id: int, now: float) -> float:
+        """The lease counts from now: its ttl; 0 if it is gone."""
         lease = self.leases.get(lease_id)
         if lease is None:
-            return False
+            return 0.0
         lease.expires_at = now + lease.ttl_s
-        return True
+        return lease.ttl_s
 
     def revoke(self, lease_id: int) -> None:
         """The lease is gone, and the keys that hang on it."""

@@ -247,6 +247,21 @@ def toggle_failsafe(world: World, _dice: random.Random, _name: str) -> None:
         world.change_policy(failsafe_mode=not world.policy.failsafe_mode)
 
 
+def change_ttl(world: World, dice: random.Random, _name: str) -> None:
+    if world.etcd.answers:
+        world.change_policy(ttl_s=dice.choice((3.0, 5.0, 10.0, 20.0)))
+
+
+def shorten_ttl_and_lose_control(world: World, dice: random.Random, name: str) -> None:
+    """The leader key moves to a lease that is much shorter, and then nobody is left on the host to renew any."""
+    if not world.etcd.answers:
+        return
+    leader, ttl_s = world.leader() or name, min(world.policy.ttl_s, 5.0)
+    world.change_policy(ttl_s=4 * ttl_s)
+    world.ground.at(world.now + 1.0, lambda: world.change_policy(ttl_s=ttl_s))
+    _during(world, 1.0 + dice.uniform(0.0, 0.2), lambda: lose_control(world, dice, leader))
+
+
 FAULTS: tuple[Fault, ...] = (
     crash_server, crash_server, kill_postmaster, kill_postmaster, hang_server, kill_agent, freeze_agent, kill_guard,
     freeze_guard, kill_both, lose_control, lose_host, lose_host, suspend_host, suspend_host,
@@ -254,7 +269,7 @@ FAULTS: tuple[Fault, ...] = (
     cut_etcd, cut_etcd, cut_peers, cut_one_peer, isolate, isolate, unplug, cut_to_etcd, cut_from_etcd, slow_replies,
     slow_replies, slow_etcd, slow_etcd_and_lose_host, slow_etcd_and_lose_host, lossy_etcd, etcd_elects, etcd_gone,
     full_disk, hung_disk, lag, lag_and_lose_leader, switchover, switchover, switchover, failover, restart, reinitialize,
-    terminate, replace_agent, change_sync, toggle_failsafe,
+    terminate, replace_agent, change_sync, toggle_failsafe, change_ttl, change_ttl, shorten_ttl_and_lose_control,
 )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ class Mutant(Enum):
     """Who can be elected reaches etcd long after the caller was told so: after PostgreSQL was changed."""
     RECEIVER_NOT_STOPPED = "receiver-not-stopped"
     """A replica votes while its WAL receiver goes on."""
+    MOVE_NOT_LIMITED = "move-not-limited"
+    """The leader key moves to a shorter lease, and the guard goes by the longer one."""
 
 
 NAMES = tuple(mutant.value for mutant in Mutant if mutant is not Mutant.NONE)

@@ -22,6 +22,7 @@ class Page:
         self.deadline: Instant | None = None
         self.term = Term(0)
         self.lease_id = 0
+        self.tried_id, self.tried_deadline = 0, Instant(0.0)
         self.promised_to = ""
         self.promised_until: Instant | None = None
 
@@ -34,6 +35,26 @@ class Page:
         """The deadline is later, never earlier."""
         if self.deadline is None or deadline > self.deadline:
             self.deadline = deadline
+
+    def move_on_by_lease(self, deadline: Instant, lease_id: int) -> None:
+        """By a renewal of that lease: no further than the one lasts to which the leader key may have moved."""
+        if self.tried_id not in (0, lease_id):
+            deadline = Instant(min(deadline, self.tried_deadline))
+        self.move_on(deadline)
+        self.lease_id = lease_id
+
+    def limit(self, deadline: Instant, lease_id: int) -> None:
+        """The leader key may move to that lease from now on: whichever of both ends first binds the server."""
+        self.tried_id, self.tried_deadline = lease_id, deadline
+        if self.deadline is None or deadline < self.deadline:
+            self.deadline = deadline
+            self.on_deadline()
+
+    def lift_limit(self, lease_id: int) -> None:
+        """It is known on which lease the leader key is, if on any."""
+        if self.tried_id == lease_id:
+            self.lease_id = lease_id
+        self.tried_id = 0
 
     def note_lease(self, lease_id: int, deadline: Instant) -> None:
         """Unarmed, it binds nobody; a new agent learns from it which lease is still in force."""

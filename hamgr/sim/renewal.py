@@ -7,6 +7,7 @@ from typing import Any
 
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import LeaseGone, Renewed, StoreFailed
+from hamgr.core.policy import margin_of, renew_interval_of
 from hamgr.core.units import Instant, after
 from hamgr.sim.agent import Agent
 from hamgr.sim.asking import NoAnswer, ask
@@ -42,20 +43,21 @@ class Renewal:
             return RETRY_S
         began, within_s = ground.now, policy.retry_timeout_s
         answer = yield ask(ground, agent, agent.name, lambda: ground.etcd.renew(lease_id, ground.now), within_s / 2)
-        if answer is False:
+        ttl_s = answer
+        if ttl_s == 0.0:
             agent.post(LeaseGone(lease_id, agent.clock_now()))
             return RETRY_S
-        if answer is True:
+        if not isinstance(ttl_s, NoAnswer):
             read_at = agent.clock_now()
             answer = yield ask(ground, agent, agent.name, lambda: ground.etcd.view(read_at), within_s / 2)
         if not isinstance(answer, ClusterView):
             return (yield from self._failed(answer, began + within_s))
         if ground.mutant is Mutant.LEASE_FROM_REPLY:
             sent_at = agent.clock_now()
-        deadline = after(sent_at, policy.ttl_s - policy.margin_s)
+        deadline = after(sent_at, ttl_s - margin_of(ttl_s))
         self._extend(deadline, lease_id, answer)
-        agent.post(Renewed(lease_id, deadline, answer))
-        return max(0.0, policy.renew_interval_s - (ground.now - began))
+        agent.post(Renewed(lease_id, deadline, ttl_s, answer))
+        return max(0.0, renew_interval_of(ttl_s, policy.loop_wait_s) - (ground.now - began))
 
     def _failed(self, answer: NoAnswer, give_up_at: float) -> Generator[Wait, Any, float]:
         """The next try comes once this one has had its time, or soon after a refusal."""
@@ -73,4 +75,4 @@ class Renewal:
             return
         leader = view.leader
         if leader is not None and (leader.name, leader.lease_id) == (agent.name, lease_id) and page.term == view.term:
-            page.move_on(deadline)
+            page.move_on_by_lease(deadline, lease_id)

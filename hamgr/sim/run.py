@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hamgr.core.budget import failover_budget
 from hamgr.core.policy import Policy
@@ -140,7 +140,7 @@ class Trial:
         world = self.world
         world.ground.say("-----", "faults are over")
         recover(world)
-        bound_s = writable_within_s(world.policy)
+        bound_s = writable_within_s(replace(world.policy, ttl_s=world.longest_ttl_s))
         world.run(LOOK_S)
         if not self._wait_until(lambda: self._is_writable() or self._start_the_stopped(), bound_s):
             raise Violation(f"no writable leader {bound_s:.1f} s after the end of all faults: {self._standing()}")

@@ -8,7 +8,8 @@ from typing import Any
 
 from hamgr.core import actions
 from hamgr.core.cluster import Ballot
-from hamgr.core.facts import ClusterSeen, LeaseGranted, StoreFailed
+from hamgr.core.facts import ClusterSeen, LeaseGranted, LeaseTried, StoreFailed
+from hamgr.core.policy import margin_of
 from hamgr.core.result import Outcome, Result
 from hamgr.core.units import Lsn, Timeline, after
 from hamgr.sim import transactions
@@ -73,8 +74,24 @@ def grant_lease(agent: Agent, action: actions.GrantLease) -> Steps:
     answer = yield from _settle(agent, lambda: ground.etcd.grant(action.ttl_s, ground.now, agent.name))
     if isinstance(answer, NoAnswer):
         return _no_answer(answer)
-    agent.post(LeaseGranted(answer, after(sent_at, action.ttl_s - agent.state.policy.margin_s)))
+    ttl_s = action.ttl_s
+    agent.post(LeaseGranted(answer, after(sent_at, ttl_s - margin_of(ttl_s)), ttl_s, ttl_s))
     return DONE
+
+
+def move_leader(agent: Agent, action: actions.MoveLeader) -> Steps:
+    """The page is bound by the new lease, and the loop knows of it, before anything can take effect."""
+    ground, sent_at, lease_id, ttl_s = agent.ground, agent.clock_now(), action.lease_id, action.ttl_s
+    if not lease_id:
+        answer = yield from _settle(agent, lambda: ground.etcd.grant(ttl_s, ground.now, agent.name))
+        if isinstance(answer, NoAnswer):
+            return _no_answer(answer)
+        lease_id, deadline = answer, after(sent_at, ttl_s - margin_of(ttl_s))
+        if ground.mutant is not Mutant.MOVE_NOT_LIMITED:
+            agent.page.limit(deadline, lease_id)
+        agent.post(LeaseTried(lease_id, deadline, ttl_s, ttl_s, action.old.mod_revision))
+    me = replace(_claimant(agent), lease_id=lease_id)
+    return (yield from _then_read(agent, lambda etcd, _me: transactions.reattach_leader(etcd, me, action)))
 
 
 def take_initialize(agent: Agent, _action: actions.TakeInitialize) -> Steps:
@@ -198,6 +215,7 @@ STORE_CALLS: dict[type, Callable[[Agent, Any], Steps]] = {
     actions.FinishInitialize: finish_initialize,
     actions.TakeLeader: take_leader,
     actions.RetakeLeader: retake_leader,
+    actions.MoveLeader: move_leader,
     actions.ReattachLeader: reattach_leader,
     actions.ReleaseLeader: release_leader,
     actions.PutOffer: put_offer,

@@ -82,7 +82,9 @@ def retake_leader(etcd: Etcd, me: Claimant, action: actions.RetakeLeader) -> boo
     return holds
 
 
-def reattach_leader(etcd: Etcd, me: Claimant, action: actions.ReattachLeader) -> bool:
+def reattach_leader(etcd: Etcd, me: Claimant, action: actions.ReattachLeader | actions.MoveLeader) -> bool:
+    if _leads_by(etcd, me) and etcd.mod("leader") != action.old.mod_revision:
+        return True
     holds = leads(etcd, me) and etcd.mod("leader") == action.old.mod_revision and me.lease_id in etcd.leases
     if holds:
         etcd.write({"leader": (me.name, me.lease_id)})

@@ -208,6 +208,11 @@ class World:
             self.etcd.expire(self.now)
             self._leases_changed()
 
+    @property
+    def longest_ttl_s(self) -> float:
+        """Of the leases that there are, and of those to come: another ttl takes effect as members come by."""
+        return max([self.policy.ttl_s, *(lease.ttl_s for lease in self.etcd.leases.values())])
+
     def request(self, request: Request | None) -> None:
         """What an operator asks for stands in etcd; None: nothing does."""
         self.etcd.write({"failover": (request, 0)} if request else {}, () if request else ("failover",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,15 @@ from hamgr.agent.clock import now
 from hamgr.agent.compose import Agent
 from hamgr.agent.guardlink import nanoseconds
 from hamgr.agent.memory import Memory
-from hamgr.core.facts import ClusterRecalled, Fact, MemoryLost, Promised
+from hamgr.core.actions import MoveLeader
+from hamgr.core.cluster import LeaderKey
+from hamgr.core.facts import ClusterRecalled, Fact, LeaseAdopted, LeaseTried, MemoryLost, Promised
+from hamgr.core.state import Lease, UnderWay
 from hamgr.core.units import after
 from hamgr.dcs.keys import ScopeKeys
 from hamgr.guard.layout import SharedPage
 from hamgr.settings import Loaded, load
-from tests.agent.workbench import LEASE, TERM, until, view
+from tests.agent.workbench import LEASE, TERM, leading, until, view
 
 FILE = """
 scope: main
@@ -102,6 +106,42 @@ async def test_a_promise_of_the_predecessor_binds_until_it_runs_out(start: Calla
     later = start()
     later._adopt_promise()
     assert posted(later) == []
+
+
+# -- lease -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_successor_adopts_the_lease_to_which_the_key_was_being_moved(start: Callable[[], Agent]) -> None:
+    agent = start()
+    page, deadline, limit = agent._link.page, after(now(), 60.0), after(now(), 3.0)
+    page.lease_id, page.term = LEASE, TERM
+    page.arm(nanoseconds(deadline), 1, 1)
+    agent._link.limit(limit, 8)
+    agent._adopt_lease()
+    (fact,) = posted(agent)
+    assert isinstance(fact, LeaseAdopted)
+    assert (fact.lease_id, fact.term) == (LEASE, TERM)
+    assert fact.tried is not None
+    assert (fact.tried.lease_id, nanoseconds(fact.tried.deadline)) == (8, page.tried_deadline_ns)
+    assert page.deadline_ns == nanoseconds(limit)
+
+
+async def test_the_limit_of_a_move_stays_until_its_end_is_known(start: Callable[[], Agent]) -> None:
+    agent = start()
+    link, page = agent._link, agent._link.page
+    page.lease_id = LEASE
+    link.limit(after(now(), 3.0), 8)
+    known = Lease(LEASE, after(now(), 3.0), TERM)
+    agent._lift_limit(leading(lease=Lease()))
+    agent._lift_limit(leading(lease=replace(known, tried=LeaseTried(8, after(now(), 3.0)))))
+    moving = UnderWay(MoveLeader(LeaderKey("a", LEASE, 9), TTL_S), now())
+    agent._lift_limit(leading(lease=known, under_way=(moving,)))
+    assert (page.tried_lease_id, page.lease_id) == (8, LEASE)
+    agent._lift_limit(leading(lease=known))
+    assert (page.tried_lease_id, page.lease_id) == (0, LEASE)
+    link.limit(after(now(), 3.0), 8)
+    agent._lift_limit(leading(lease=replace(known, lease_id=8)))
+    assert (page.tried_lease_id, page.lease_id) == (0, 8)
 
 
 # -- memory ----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from hamgr.agent.guardlink import GuardLink, nanoseconds
 from hamgr.agent.renewal import IDLE_S, RETRY_S, Renewer
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import ClusterSeen, Fact, LeaseGone, Renewed, StoreFailed
-from hamgr.core.policy import Policy
+from hamgr.core.policy import Policy, margin_of, renew_interval_of
 from hamgr.core.units import Instant, after
 from hamgr.dcs.errors import LeaseExpired, StoreError, StoreUnavailable
 from hamgr.dcs.lease import Renewal
@@ -131,7 +131,41 @@ def test_the_deadline_counts_from_sending_the_renewal(bench: Bench) -> None:
     bench.renew(view(), sent_at)
     deadline = after(sent_at, TTL_S - POLICY.margin_s)
     assert bench.page.deadline_ns == nanoseconds(deadline)
-    assert bench.facts == [Renewed(LEASE, deadline, bench.facts[0].view)]  # type: ignore[union-attr]
+    assert bench.facts == [Renewed(LEASE, deadline, TTL_S, bench.facts[0].view)]  # type: ignore[union-attr]
+
+
+def test_margin_and_pace_are_those_of_the_lease_as_it_was_granted(bench: Bench) -> None:
+    """The configuration may say another ttl by now."""
+    sent_at, granted_s = now(), 300.0
+    bench.etcd.answer = lambda: Renewal(sent_at, granted_s, view())
+    bench.renewer.permit(LEASE, FAR, Policy(ttl_s=5.0, loop_wait_s=10.0))
+    assert bench.once() > renew_interval_of(5.0, 10.0)
+    assert bench.facts == [Renewed(LEASE, after(sent_at, 300.0 - margin_of(300.0)), 300.0, bench.facts[0].view)]  # type: ignore[union-attr]
+    bench.etcd.answer = lambda: Renewal(now(), 5.0, view())
+    bench.renewer.permit(LEASE, FAR, Policy(ttl_s=300.0, loop_wait_s=100.0))
+    assert bench.once() <= renew_interval_of(5.0, 100.0)
+
+
+def test_no_renewal_moves_the_deadline_beyond_a_lease_to_which_the_key_may_have_moved(bench: Bench) -> None:
+    limit = after(now(), 2.0)
+    bench.arm(after(now(), 100.0))
+    bench.renewer._link.limit(limit, 8)
+    assert bench.page.deadline_ns == nanoseconds(limit)
+    bench.renew(view(), now())
+    assert bench.page.deadline_ns == nanoseconds(limit)
+    sent_at = now()
+    bench.etcd.answer = lambda: Renewal(sent_at, TTL_S, view(lease_id=8))
+    bench.renewer.permit(8, FAR, POLICY)
+    bench.once()
+    assert (bench.page.lease_id, bench.page.deadline_ns) == (8, nanoseconds(after(sent_at, TTL_S - POLICY.margin_s)))
+
+
+def test_promises_of_the_peers_move_the_deadline_whatever_lease_the_key_is_on(bench: Bench) -> None:
+    bench.arm(after(now(), 100.0))
+    bench.renewer._link.limit(after(now(), 2.0), 8)
+    promised = after(now(), 4.0)
+    assert bench.renewer._link.extend(promised, TERM)
+    assert bench.page.deadline_ns == nanoseconds(promised)
 
 
 def test_a_deadline_never_moves_back(bench: Bench) -> None:

@@ -13,6 +13,7 @@ from hamgr.agent.store_calls import (
     cast_ballot,
     clear_request,
     grant_lease,
+    move_leader,
     outcome_of,
     put_history,
     put_offer,
@@ -25,16 +26,17 @@ from hamgr.agent.store_calls import (
     take_leader,
 )
 from hamgr.core import actions
-from hamgr.core.cluster import Ballot, HistoryLine, Offer, Request, SyncState, Tags
-from hamgr.core.facts import ClusterSeen, LeaseGranted
+from hamgr.core.cluster import Ballot, HistoryLine, LeaderKey, Offer, Request, SyncState, Tags
+from hamgr.core.facts import ClusterSeen, LeaseGranted, LeaseTried
 from hamgr.core.pipeline import Record
+from hamgr.core.policy import margin_of
 from hamgr.core.result import Outcome, Result
 from hamgr.core.state import Lease, Myself
-from hamgr.core.units import Lsn, Term, Timeline, WallTime
+from hamgr.core.units import Instant, Lsn, Term, Timeline, WallTime
 from hamgr.dcs.errors import StoreUnavailable
-from hamgr.dcs.store import TxnOutcome
+from hamgr.dcs.store import LeaseGrant, TxnOutcome
 from hamgr.postgres.errors import ServerUnavailable
-from tests.agent.workbench import Bench, Calls
+from tests.agent.workbench import Bench, Calls, ids
 
 OFFER = Offer("a", Term(1), Timeline(4), Lsn(0x4000), "switchover")
 
@@ -79,6 +81,50 @@ async def test_the_deadline_of_a_new_lease_counts_from_asking_for_it(bench: Benc
     assert isinstance(granted, LeaseGranted)
     usable_s = 5.0 - bench.state.policy.margin_s
     assert before + usable_s <= granted.deadline <= now() + usable_s
+
+
+async def test_the_margin_is_that_of_the_lease_as_etcd_granted_it(bench: Bench) -> None:
+    bench.use_store(Calls(bench.log, grant_lease=LeaseGrant(8, 300.0, Instant(50.0))))
+    await grant_lease(bench.world, actions.GrantLease(5.0))
+    assert bench.facts == [LeaseGranted(8, Instant(50.0 + 300.0 - margin_of(300.0)), 300.0, 5.0)]
+
+
+async def test_a_key_that_moves_is_bound_by_its_new_lease_before_anything_is_sent(
+    initialized: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = initialized
+    assert bench.state.cluster is not None
+    old = bench.state.cluster.leader
+    assert old is not None
+    reattach, told = bench.store.reattach_leader, []
+
+    async def look_and_reattach(me: str, key: LeaderKey, lease_id: int) -> TxnOutcome:
+        told.extend((list(bench.link.limited_to), ids(bench.facts)))
+        return await reattach(me, key, lease_id)
+
+    monkeypatch.setattr(bench.store, "reattach_leader", look_and_reattach)
+    outcome = await move_leader(bench.world, actions.MoveLeader(old, 30.0))
+    assert outcome.result is Result.DONE
+    tried, seen = bench.facts
+    assert isinstance(tried, LeaseTried)
+    assert (tried.ttl_s, tried.asked_ttl_s, tried.leader_revision) == (30.0, 30.0, old.mod_revision)
+    assert told == [[(tried.deadline, tried.lease_id)], ["LeaseTried"]]
+    assert isinstance(seen, ClusterSeen)
+    assert seen.view.leader is not None
+    assert (seen.view.leader.lease_id, seen.view.term) == (tried.lease_id, 1)
+
+
+async def test_a_move_that_is_sent_again_is_sent_on_the_same_lease(initialized: Bench) -> None:
+    bench = initialized
+    assert bench.state.cluster is not None
+    old = bench.state.cluster.leader
+    assert old is not None
+    lease_id = (await bench.store.grant_lease(30.0)).lease_id
+    for _ in range(2):
+        assert (await move_leader(bench.world, actions.MoveLeader(old, 30.0, lease_id))).result is Result.DONE
+    assert (ids(bench.facts), bench.link.limited_to) == (["ClusterSeen"] * 2, [])
+    other = (await bench.store.grant_lease(30.0)).lease_id
+    assert (await move_leader(bench.world, actions.MoveLeader(old, 30.0, other))).code == "compare"
 
 
 async def test_after_a_change_of_the_leadership_the_view_is_known_before_its_end(initialized: Bench) -> None:

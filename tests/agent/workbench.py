@@ -87,6 +87,7 @@ class FakeLink:
     armed_with: list[tuple[Any, ...]] = field(default_factory=list)
     on_arm: Callable[[], None] = lambda: None
     extended_to: list[tuple[Instant, Term]] = field(default_factory=list)
+    limited_to: list[tuple[Instant, int]] = field(default_factory=list)
     promised_until: Instant | None = None
 
     async def arm(self, *given: Any) -> None:
@@ -100,6 +101,9 @@ class FakeLink:
     def extend(self, deadline: Instant, term: Term) -> bool:
         self.extended_to.append((deadline, term))
         return True
+
+    def limit(self, deadline: Instant, lease_id: int) -> None:
+        self.limited_to.append((deadline, lease_id))
 
     def note_promise(self, until: Instant) -> None:
         self.log.append("note promise")

@@ -144,6 +144,8 @@ def store(story: Story, does: str) -> None:
     mark(story)
     if does == "is gone":
         story.world.stop_etcd()
+    elif does == "is gone without a word":
+        story.world.stop_etcd(refuses=False)
     else:
         story.world.start_etcd()
 
@@ -223,6 +225,11 @@ def paused(story: Story, word: str) -> None:
     mark(story)
 
 
+def ttl_is(story: Story, seconds: str) -> None:
+    mark(story)
+    story.world.change_policy(ttl_s=float(seconds))
+
+
 def status(story: Story, bytes_ahead: str) -> None:
     """What the lost leader last wrote is far ahead of what anybody has."""
     old: Status = story.world.etcd.get("status")
@@ -264,6 +271,26 @@ def leads(story: Story, name: str, term: str | None, within: str | None) -> None
         assert world.etcd.get("term") == int(term), f"the term is {world.etcd.get('term')}"
 
 
+def is_on_lease(story: Story, name: str, key: str, seconds: str, within: str) -> None:
+    """That key is the member's, on a lease of that length."""
+    etcd = story.world.etcd
+
+    def holds() -> bool:
+        entry = etcd.keys.get(key)
+        lease = etcd.leases.get(entry.lease_id) if entry is not None else None
+        return lease is not None and (lease.holder, lease.ttl_s) == (name, float(seconds))
+
+    assert story.world.run_until(holds, float(within)), f"{etcd.keys.get(key)}, {etcd.leases}"
+
+
+def leads_on_lease(story: Story, name: str, seconds: str, within: str) -> None:
+    is_on_lease(story, name, "leader", seconds, within)
+
+
+def announced_on_lease(story: Story, name: str, seconds: str, within: str) -> None:
+    is_on_lease(story, name, f"members/{name}", seconds, within)
+
+
 def nobody_leads(story: Story, seconds: str) -> None:
     story.world.run(float(seconds))
     assert "leader" not in story.world.etcd.keys, f"{story.world.etcd.get('leader')} leads"
@@ -288,6 +315,11 @@ def does(story: Story, name: str, kinds: str, within: str | None) -> None:
         return all(kind in done for kind in wanted)
 
     assert story.world.run_until(holds, float(within or PATIENCE_S)), f"it did {story.did(name)}"
+
+
+def did_times(story: Story, name: str, kind: str, times: str) -> None:
+    assert hasattr(actions, kind), f"no action {kind}"
+    assert story.did(name).count(kind) == int(times), story.did(name)
 
 
 def never(story: Story, name: str, kinds: str) -> None:
@@ -377,7 +409,7 @@ VERBS: tuple[tuple[str, Callable[..., None]], ...] = (
     (rf"{N} is cut off from etcd", cut),
     (rf"{N} is isolated", isolated),
     (rf"{N} is reachable again", healed),
-    (r"etcd (is gone|answers again)", store),
+    (r"etcd (is gone|is gone without a word|answers again)", store),
     (rf"{N} gets (\w+)", signal),
     (rf"order to (\w+) {N}", ordered),
     (rf"{N} receives( nothing)?(?: again)?", receives),
@@ -386,15 +418,19 @@ VERBS: tuple[tuple[str, Callable[..., None]], ...] = (
     (rf"{N} restores the WAL of {N}", restores),
     (rf"the data of {N} is (\w+)", data_dir),
     (r"the cluster is (paused|resumed)", paused),
+    (rf"the ttl is changed to {S}", ttl_is),
     (r"the status is (\d+) bytes ahead of everybody", status),
     (rf"a frozen member {N}", ghost),
     (rf"the server of {N} is started as a standby", starts_as_standby),
     (rf"after {S}", lambda story, seconds: story.world.run(float(seconds))),
     (r"mark", mark),
     (rf"then {N} leads(?: in term (\d+))?(?: within {S})?", leads),
+    (rf"then {N} leads on a lease of {S} within {S}", leads_on_lease),
+    (rf"then {N} has announced itself on a lease of {S} within {S}", announced_on_lease),
     (rf"then nobody leads for {S}", nobody_leads),
     (rf"then {N} follows {N}", follows),
     (rf"then {N} does ([A-Za-z, ]+?)(?: within {S})?", does),
+    (rf"then {N} did (\w+) (\d+) times?", did_times),
     (rf"then {N} never did ([A-Za-z, ]+)", never),
     (rf"then {N} says (\w+)(?: within {S})?", says),
     (rf"then {N} exits with (\d+)", exits),

@@ -31,6 +31,7 @@ timelines = st.integers(1, 3).map(Timeline)
 instants = st.floats(990.0, 1010.0).map(Instant)
 names = st.sampled_from(NAMES)
 lease_ids = st.sampled_from((0, 1, 2))
+ttls_s = st.sampled_from((5.0, 30.0))
 terms = st.integers(0, 2).map(Term)
 revisions = st.integers(0, 9)
 
@@ -91,9 +92,10 @@ outcomes = st.builds(
 all_facts = st.one_of(
     st.builds(facts.ClusterSeen, views),
     st.builds(facts.StoreFailed, instants, st.just("down")),
-    st.builds(facts.LeaseGranted, st.integers(1, 2), instants),
+    st.builds(facts.LeaseGranted, st.integers(1, 2), instants, ttls_s, ttls_s),
+    st.builds(facts.LeaseTried, st.integers(1, 3), instants, ttls_s, ttls_s, revisions),
     st.builds(facts.LeaseAdopted, st.integers(1, 2), instants, terms),
-    st.builds(facts.Renewed, st.integers(1, 2), instants, views),
+    st.builds(facts.Renewed, st.integers(1, 2), instants, ttls_s, views),
     st.builds(facts.LeaseGone, st.integers(1, 2), instants),
     st.builds(facts.Probed, servers),
     st.builds(facts.ServerExited, st.builds(ServerIdentity, st.integers(1, 2), st.just(1)), instants),

@@ -16,6 +16,7 @@ from hamgr.core.actions import (
 from hamgr.core.cluster import Member, Offer
 from hamgr.core.policy import HOPELESS_AFTER
 from hamgr.core.reasons import Code, because
+from hamgr.core.rules.lease import move
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.server import DataDir, Illness, Phase, Vital
 from hamgr.core.state import Crash
@@ -199,7 +200,10 @@ def steady(scene: Scene) -> Verdict | None:
     if not scene.leads:
         return None
     code = Code.LEADING if scene.holds_key else Code.LEADING_BY_PEERS
-    return Verdict(because(code, term=scene.view.term), may_renew=_answers(scene) and _is_proven(scene))
+    is_well = _answers(scene) and _is_proven(scene)
+    moving = move(scene) if is_well else None
+    actions = () if moving is None else (moving,)
+    return Verdict(because(code, term=scene.view.term), actions, may_renew=is_well)
 
 
 def _answers(scene: Scene) -> bool:

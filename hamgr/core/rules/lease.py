@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hamgr.core.actions import AskPeers, GrantLease, ReattachLeader, RetakeLeader
+from hamgr.core.actions import AskPeers, GrantLease, Lane, MoveLeader, ReattachLeader, RetakeLeader
+from hamgr.core.policy import renew_interval_of
 from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.units import Instant, after
@@ -78,6 +79,48 @@ def retake(scene: Scene) -> Verdict | None:
     return Verdict(because(Code.RETAKING_LEAD, term=view.term), (action,))
 
 
+def is_of_another_ttl(scene: Scene) -> bool:
+    """The lease lasts for longer or shorter than the configuration says by now. What etcd made of the ttl that it was
+    asked for stands: it would grant the same again.
+    """
+    lease = scene.state.lease
+    return lease.ttl_s > 0 and scene.policy.ttl_s not in (lease.ttl_s, lease.asked_ttl_s)
+
+
+def is_calm(scene: Scene) -> bool:
+    """One leads, nobody is about to take over, and etcd answers: another lease may take the place of this one."""
+    state = scene.state
+    nothing_on = state.vacancy is None and scene.view.request is None and state.stopping_since is None
+    return nothing_on and scene.leader is not None and state.store_failed_at is None and twin(scene) is None
+
+
+def new_lease(scene: Scene) -> GrantLease | None:
+    """A member that does not lead changes its lease for one of the ttl that holds now. Its keys move by and by, and
+    the old one is left to run out. Not while it may be taking the lead on the old one.
+    """
+    is_due = bool(scene.other_leader) and is_of_another_ttl(scene) and is_calm(scene)
+    return GrantLease(scene.policy.ttl_s) if is_due and not scene.state.is_busy(Lane.LEADERSHIP) else None
+
+
+def move(scene: Scene) -> MoveLeader | None:
+    """A leader that is well changes its lease for one of the ttl that holds now, and the leader key moves along."""
+    if not scene.holds_key or not is_of_another_ttl(scene) or not is_calm(scene) or not scene.leader:
+        return None
+    is_first_try = scene.state.lease.tried is None
+    may_lead_on = scene.has_time and scene.is_settled and scene.state.guard_alive
+    return MoveLeader(scene.leader, scene.policy.ttl_s) if is_first_try and may_lead_on else None
+
+
+def settle_move(scene: Scene) -> MoveLeader | None:
+    """A move of the leader key whose end is not known is sent again, until it is: meanwhile the deadline of neither
+    lease may be passed.
+    """
+    tried, leader = scene.state.lease.tried, scene.leader
+    if tried is None or leader is None or leader.name != scene.me:
+        return None
+    return MoveLeader(leader, scene.policy.ttl_s, tried.lease_id)
+
+
 def peer_renewal(scene: Scene) -> tuple[AskPeers | None, Instant | None]:
     """What to ask the peers now, and when to look again. They are asked as soon as etcd's renewal is overdue, beside
     the tries that go on to reach etcd, so that the change from one to the other costs nothing of the deadline.
@@ -87,8 +130,11 @@ def peer_renewal(scene: Scene) -> tuple[AskPeers | None, Instant | None]:
         return None, None
     if not scene.state.guard_alive or scene.state.running(AskPeers):
         return None, None
-    renewed_at = after(deadline, -(policy.ttl_s - policy.margin_s))
-    due_at = after(renewed_at, policy.renew_interval_s + min(OVERDUE_S, policy.ttl_s / 10))
+    ttl_s = min(policy.ttl_s, scene.state.lease.ttl_s or policy.ttl_s)
+    confirmed_at = scene.confirmed_at
+    if confirmed_at is None:
+        confirmed_at = after(deadline, -(policy.ttl_s - policy.margin_s))
+    due_at = after(confirmed_at, renew_interval_of(ttl_s, policy.loop_wait_s) + min(OVERDUE_S, ttl_s / 10))
     if scene.state.peers_asked_at is not None:
         due_at = Instant(max(due_at, after(scene.state.peers_asked_at, PEERS_RETRY_S)))
     if scene.now < due_at:
