@@ -171,6 +171,23 @@ def writes(cluster: Cluster, key: str) -> int:
     return int(found[0]["version"]) if found else 0
 
 
+def lease_of(cluster: Cluster, key: str) -> int:
+    """The lease that a key below the cluster's prefix hangs on; 0 where there is none."""
+    found = _etcd(cluster, "kv/range", key=_coded(PREFIX + key)).get("kvs", [])
+    return int(found[0].get("lease", 0)) if found else 0
+
+
+def granted_ttl_s(cluster: Cluster, key: str) -> int:
+    """The ttl of the lease that a key hangs on; 0 where there is none."""
+    lease_id = lease_of(cluster, key)
+    return int(_etcd(cluster, "lease/timetolive", ID=lease_id).get("grantedTTL", 0)) if lease_id else 0
+
+
+def left_s(cluster: Cluster, lease_id: int) -> int:
+    """How long that lease lasts if nobody renews it; -1 when it is gone."""
+    return int(_etcd(cluster, "lease/timetolive", ID=lease_id).get("TTL", 0))
+
+
 def term(cluster: Cluster) -> int:
     """The cluster's term, as etcd has it."""
     return int(cluster.store.get(PREFIX + "term") or 0)
