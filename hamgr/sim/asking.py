@@ -23,8 +23,14 @@ class NoAnswer(Enum):
 def ask(ground: Ground, asker: Process, name: str, do: Callable[[], Any], within_s: float) -> Wait:
     """To be yielded: has etcd do that; the answer is what `do` returned, or NoAnswer."""
 
-    def begin(resume: Resume) -> None:
-        network, give_up_at = ground.network, ground.now + within_s
+    def begin(go_on: Resume) -> None:
+        network, give_up_at, life = ground.network, ground.now + within_s, asker.generation
+
+        def resume(answer: Any) -> None:
+            # The request of a process that ended meanwhile takes effect, and nothing follows from its answer.
+            if asker.generation == life:
+                go_on(answer)
+
         to_s = network.to_etcd_s(name)
         if to_s is None and ground.pace.cuts_refuse:
             asker.at(ground.later(ground.pace.to_etcd), lambda: resume(NoAnswer.REFUSED))
