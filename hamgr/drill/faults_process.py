@@ -153,7 +153,8 @@ def _kill(pid: int) -> None:
 
 
 PROCESS_FAULTS = (
-    Fault("switchover", "planned switchover", _switchover, True, PRIMARY),
+    # Not again at once: with synchronous mode nobody can follow a new leader before a standby has caught up with it.
+    Fault("switchover", "planned switchover", _switchover, True, PRIMARY, strikes_again=False),
     Fault("postgres-killed", "postmaster of the primary killed", _postgres_killed, None, PRIMARY),
     Fault(
         "postgres-tree-killed",
