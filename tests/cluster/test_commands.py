@@ -178,13 +178,13 @@ def test_restart_of_a_replica_and_of_the_primary_moves_nobody(
 def test_restart_that_a_parameter_needs_is_shown_as_pending_and_carried_out(
     cluster: Cluster, undisturbed: Member, hamgr: Cli
 ) -> None:
-    assert hamgr("edit-config", "-p", "max_connections=110", "--force").status == 0
+    assert hamgr("edit-config", "-p", "max_connections=310", "--force").status == 0
     wait_until(
         "all wait for a restart", lambda: all(member.says().get("pending_restart") for member in cluster.members)
     )
     assert hamgr("restart", "drill", "--pending", "--force").status == 0
     cluster.wait_until_settled(30.0)
-    assert {shown(member, "max_connections") for member in cluster.members} == {"110"}
+    assert {shown(member, "max_connections") for member in cluster.members} == {"310"}
 
 
 def test_reload_reaches_every_member(undisturbed: Member, hamgr: Cli) -> None:

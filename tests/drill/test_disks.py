@@ -22,6 +22,7 @@ pytestmark = [
 ]
 
 SIZE_BYTES = 16 << 20
+PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 
 
 @pytest.fixture
@@ -35,8 +36,14 @@ def disk(room: Path) -> Iterator[Disk]:
 
 
 def test_write_to_a_frozen_disk_hangs_beyond_any_signal_until_it_is_thawed(disk: Disk) -> None:
+    # A shell that runs already: a program that is only being loaded waits in state D for other disks, too.
+    writer = subprocess.Popen(["sh", "-c", 'echo ready; read -r go; echo x >"$1"', "sh", disk.mount / "file"], **PIPES)
+    assert writer.stdout is not None
+    assert writer.stdin is not None
+    assert writer.stdout.readline() == b"ready\n"
     disk.freeze()
-    writer = subprocess.Popen(["touch", str(disk.mount / "file")])
+    writer.stdin.write(b"go\n")
+    writer.stdin.flush()
     wait_until(lambda: state_of(writer.pid) == "D")
     writer.send_signal(signal.SIGKILL)
     with pytest.raises(subprocess.TimeoutExpired):
