@@ -260,7 +260,8 @@ def member_settings(member: Member, etcd_hosts: Sequence[str], plan: Plan) -> di
                 **plan.dcs,
                 "postgresql": {"parameters": {**_CLUSTER_PARAMETERS, **(_SMALL_WAL if member.disks else {})}},
             },
-            "initdb": [{"encoding": "UTF8"}, "data-checksums", *elsewhere],
+            # A change of leader begins a segment, and a drill has more of them in minutes than others in years.
+            "initdb": [{"encoding": "UTF8"}, "data-checksums", {"wal-segsize": 1}, *elsewhere],
         },
         "postgresql": {
             "listen": f"{host.address}:{member.postgres_port}",
