@@ -35,9 +35,12 @@ def successors(view: ClusterView, policy: Policy) -> tuple[Member, ...]:
 
 
 def known_position(view: ClusterView, member: Member) -> Lsn | None:
-    """The member's position as the leader last wrote it, else as the member announced it; None: unknown."""
-    position = view.status.slots.get(slot_name(member.name)) or member.xlog_location
-    return Lsn(position) if position else None
+    """The member's position: the greater of what the leader last wrote and what it announced itself; None: unknown.
+
+    Either can be the older one: the leader writes once a tick, a member when something about it changes.
+    """
+    position = max(view.status.slots.get(slot_name(member.name)) or Lsn(0), member.xlog_location)
+    return position or None
 
 
 def _why_no_failover(view: ClusterView, request: Request) -> str:
