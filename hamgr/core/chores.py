@@ -103,9 +103,13 @@ def keep_status(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     status = Status(scene.server.written_lsn, scene.server.timeline, _positions(scene))
     if replace(scene.view.status, mod_revision=0) == status:
         return
-    written_at = scene.state.status_written_at
-    due = Instant(0.0) if written_at is None else after(written_at, scene.policy.loop_wait_s)
-    yield PutStatus(status) if scene.now >= due else due
+    yield _once_in(scene.policy.loop_wait_s, scene.state.status_written_at, PutStatus(status), scene.now)
+
+
+def _once_in(pause_s: float, last_at: Instant | None, action: Action, now: Instant) -> Action | Instant:
+    """The action, or the instant at which `pause_s` seconds will have passed since it was carried out last."""
+    due = Instant(0.0) if last_at is None else after(last_at, pause_s)
+    return action if now >= due else due
 
 
 def _positions(scene: Scene) -> dict[str, Lsn]:
@@ -180,10 +184,8 @@ def keep_sentry(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """
     if not scene.leads or not scene.server.is_primary:
         return
-    checked_at = scene.state.sentry_checked_at
     pause_s = SENTRY_CHECK_S if scene.server.has_sentry else 1.0
-    due = Instant(0.0) if checked_at is None else after(checked_at, pause_s)
-    yield EnsureSentry() if scene.now >= due else due
+    yield _once_in(pause_s, scene.state.sentry_checked_at, EnsureSentry(), scene.now)
 
 
 def keep_slots(scene: Scene, _note: str) -> Iterator[Action | Instant]:
@@ -192,9 +194,8 @@ def keep_slots(scene: Scene, _note: str) -> Iterator[Action | Instant]:
         return
     others = tuple(sorted(member.name for member in scene.view.members if member.name != scene.me))
     is_missing = any(slot_name(name) not in scene.server.slots for name in others)
-    checked_at = scene.state.slots_ensured_at
-    due = Instant(0.0) if checked_at is None else after(checked_at, 1.0 if is_missing else SLOTS_CHECK_S)
-    yield EnsureSlots(others) if scene.now >= due else due
+    pause_s = 1.0 if is_missing else SLOTS_CHECK_S
+    yield _once_in(pause_s, scene.state.slots_ensured_at, EnsureSlots(others), scene.now)
 
 
 def keep_config(scene: Scene, _note: str) -> Iterator[Action | Instant]:

@@ -11,7 +11,7 @@ from hamgr.core.outcomes import Promoted, WalEnd
 from hamgr.core.result import Outcome, Result
 from hamgr.core.server import DataDir, Phase
 from hamgr.core.slotnames import slot_name
-from hamgr.core.units import Instant, Lsn, Timeline
+from hamgr.core.units import Instant, Lsn, Term, Timeline
 from hamgr.sim.agent import Agent
 from hamgr.sim.guard import kill_tree
 from hamgr.sim.postgres import Disk
@@ -54,16 +54,24 @@ def _start(agent: Agent, *, as_standby: bool, upstream: str) -> float:
     return takes_s
 
 
-def start_primary(agent: Agent, action: actions.StartPrimary) -> Steps:
-    """Armed before the server exists: from its first instant on the guard kills it at the deadline."""
-    server = agent.server
-    deadline = agent.deadline_in(action.term)
+def _arm(agent: Agent, term: Term) -> Steps:
+    """From here on the guard kills the server at the deadline of that term."""
+    deadline = agent.deadline_in(term)
     if deadline is None:
         return NOT_ENTITLED
-    agent.page.arm(deadline, action.term, agent.lease_id)
+    agent.page.arm(deadline, term, agent.lease_id)
     if not agent.guard.is_awake:
         yield GUARD_TIMEOUT_S
         return NO_GUARD
+    return DONE
+
+
+def start_primary(agent: Agent, action: actions.StartPrimary) -> Steps:
+    """Armed before the server exists."""
+    server = agent.server
+    outcome = yield from _arm(agent, action.term)
+    if outcome is not DONE:
+        return outcome
     if server.disk is not Disk.WELL or server.orphans:
         yield _draw(agent, agent.ground.pace.start)
         return DISK
@@ -137,24 +145,24 @@ def _end_of_wal(agent: Agent, began_at: Instant | None, *, was_clean: bool) -> W
     return WalEnd(Timeline(server.timeline), lsn, was_clean, began_at)
 
 
-def fence(agent: Agent, _action: actions.Fence) -> Steps:
+def _killed(agent: Agent) -> Steps:
     yield _draw(agent, agent.ground.pace.kill)
     kill_tree(agent.ground, agent.server)
     agent.page.disarm()
     return DONE
 
 
+def fence(agent: Agent, _action: actions.Fence) -> Steps:
+    return _killed(agent)
+
+
 def examine_crash(agent: Agent, _action: actions.ExamineCrash) -> Steps:
-    yield _draw(agent, agent.ground.pace.kill)
-    kill_tree(agent.ground, agent.server)
-    agent.page.disarm()
+    yield from _killed(agent)
     return Outcome(Result.DONE, value=_end_of_wal(agent, None, was_clean=False))
 
 
 def put_down(agent: Agent, action: actions.PutDown) -> Steps:
-    yield _draw(agent, agent.ground.pace.kill)
-    kill_tree(agent.ground, agent.server)
-    agent.page.disarm()
+    yield from _killed(agent)
     end = _end_of_wal(agent, None, was_clean=False)
     if not action.reads_wal:
         end = WalEnd(end.timeline, None, was_clean=False)
@@ -164,13 +172,9 @@ def put_down(agent: Agent, action: actions.PutDown) -> Steps:
 def promote(agent: Agent, action: actions.Promote) -> Steps:
     """Armed, with the synchronous rule in force before the first commit; then writable on a timeline of its own."""
     server = agent.server
-    deadline = agent.deadline_in(action.term)
-    if deadline is None:
-        return NOT_ENTITLED
-    agent.page.arm(deadline, action.term, agent.lease_id)
-    if not agent.guard.is_awake:
-        yield GUARD_TIMEOUT_S
-        return NO_GUARD
+    outcome = yield from _arm(agent, action.term)
+    if outcome is not DONE:
+        return outcome
     yield _draw(agent, agent.ground.pace.sql)
     if agent.deadline_in(action.term) is None:
         return NOT_ENTITLED
