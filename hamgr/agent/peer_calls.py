@@ -10,7 +10,7 @@ from hamgr.agent.peers import NoPromise
 from hamgr.agent.world import World
 from hamgr.core import actions
 from hamgr.core.outcomes import PeersAnswered
-from hamgr.core.policy import margin_of
+from hamgr.core.policy import deadline_of
 from hamgr.core.result import Outcome, Result
 from hamgr.core.units import Instant, after
 
@@ -32,7 +32,7 @@ async def ask_peers(world: World, action: actions.AskPeers) -> Outcome:
         missing = await world.peers.ask(action.peers, body, max(0.0, give_up_at - sent_at))
         if missing:
             return _refused(action, sent_at, missing)
-    world.link.extend(after(sent_at, action.ttl_s - margin_of(action.ttl_s)), action.term)
+    world.link.extend(deadline_of(sent_at, action.ttl_s), action.term)
     return Outcome(Result.DONE, value=PeersAnswered(sent_at))
 
 

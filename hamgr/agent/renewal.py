@@ -13,8 +13,8 @@ from hamgr.agent.clock import now
 from hamgr.agent.guardlink import GuardLink
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import ClusterSeen, Fact, LeaseGone, Renewed, StoreFailed
-from hamgr.core.policy import Policy, margin_of, renew_interval_of
-from hamgr.core.units import Instant, after
+from hamgr.core.policy import Policy, deadline_of, renew_interval_of
+from hamgr.core.units import Instant
 from hamgr.dcs.errors import LeaseExpired, StoreError
 from hamgr.dcs.lease import Renewal
 
@@ -90,7 +90,7 @@ class Renewer(threading.Thread):
             return RETRY_S
         # Another ttl may be wanted by now: the lease is as long as it was granted.
         ttl_s = renewal.granted_ttl_s
-        deadline = after(renewal.sent_at, ttl_s - margin_of(ttl_s))
+        deadline = deadline_of(renewal.sent_at, ttl_s)
         self._extend(deadline, lease_id, renewal.view)
         self._post(Renewed(lease_id, deadline, ttl_s, renewal.view))
         return max(0.0, renew_interval_of(ttl_s, policy.loop_wait_s) - (now() - began_at))

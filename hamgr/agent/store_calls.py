@@ -14,7 +14,7 @@ from hamgr.core import actions
 from hamgr.core.cluster import Ballot, Request
 from hamgr.core.facts import ClusterSeen, LeaseGranted, LeaseTried
 from hamgr.core.pipeline import record_as_json
-from hamgr.core.policy import margin_of
+from hamgr.core.policy import deadline_of
 from hamgr.core.result import Outcome, Result
 from hamgr.core.units import after
 from hamgr.dcs.errors import StoreError
@@ -51,7 +51,7 @@ async def _then_read(world: World, txn: Awaitable[TxnOutcome]) -> Outcome:
 
 async def grant_lease(world: World, action: actions.GrantLease) -> Outcome:
     grant = await world.store.grant_lease(action.ttl_s)
-    deadline = after(grant.sent_at, grant.ttl_s - margin_of(grant.ttl_s))
+    deadline = deadline_of(grant.sent_at, grant.ttl_s)
     world.post(LeaseGranted(grant.lease_id, deadline, grant.ttl_s, action.ttl_s))
     return DONE
 
@@ -61,7 +61,7 @@ async def move_leader(world: World, action: actions.MoveLeader) -> Outcome:
     lease_id = action.lease_id
     if not lease_id:
         grant = await world.store.grant_lease(action.ttl_s)
-        lease_id, deadline = grant.lease_id, after(grant.sent_at, grant.ttl_s - margin_of(grant.ttl_s))
+        lease_id, deadline = grant.lease_id, deadline_of(grant.sent_at, grant.ttl_s)
         world.link.limit(deadline, lease_id)
         world.post(LeaseTried(lease_id, deadline, grant.ttl_s, action.ttl_s, action.old.mod_revision))
     return await _then_read(world, world.store.reattach_leader(world.me, action.old, lease_id))

@@ -7,9 +7,9 @@ from dataclasses import replace
 from hamgr.core.actions import Lane, PutOffer
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import LeaseAdopted, LeaseGone, LeaseGranted, LeaseTried, Renewed
-from hamgr.core.policy import margin_of
+from hamgr.core.policy import counted_from
 from hamgr.core.state import Failure, Lease, State
-from hamgr.core.units import Instant, after
+from hamgr.core.units import Instant
 
 
 def granted(state: State, fact: LeaseGranted) -> State:
@@ -32,13 +32,9 @@ def _on(lease: Lease, new: LeaseGranted | LeaseTried) -> Lease:
         deadline=new.deadline,
         ttl_s=new.ttl_s,
         asked_ttl_s=new.asked_ttl_s,
-        confirmed_at=_counted_from(new.deadline, new.ttl_s) if new.ttl_s else None,
+        confirmed_at=counted_from(new.deadline, new.ttl_s) if new.ttl_s else None,
         tried=None,
     )
-
-
-def _counted_from(deadline: Instant, ttl_s: float) -> Instant:
-    return after(deadline, -(ttl_s - margin_of(ttl_s)))
 
 
 def tried(state: State, fact: LeaseTried) -> State:
@@ -95,7 +91,7 @@ def renewed(state: State, fact: Renewed) -> State:
     deadline = fact.deadline if lease.deadline is None else Instant(max(lease.deadline, fact.deadline))
     if lease.tried is not None:
         deadline = _not_after(lease.tried.deadline, deadline)
-    confirmed_at = _counted_from(fact.deadline, fact.ttl_s)
+    confirmed_at = counted_from(fact.deadline, fact.ttl_s)
     return state._replace(lease=replace(lease, deadline=deadline, ttl_s=fact.ttl_s, confirmed_at=confirmed_at))
 
 

@@ -11,7 +11,7 @@ from hamgr.core.actions import AFTER_PROMOTION, GIVING_AWAY, Action
 from hamgr.core.cluster import Ballot
 from hamgr.core.facts import ActionEnded
 from hamgr.core.pipeline import Passage
-from hamgr.core.policy import margin_of
+from hamgr.core.policy import deadline_of
 from hamgr.core.result import Result
 from hamgr.core.state import Crash, Failure, HandOver, State
 from hamgr.core.units import Instant, Lsn, Term, Timeline
@@ -104,7 +104,7 @@ def _peers_answered(state: State, fact: ActionEnded) -> State:
     state = state._replace(alone_since=alone_since)
     if not _is_done(fact) or state.lease.term != action.term:
         return state
-    deadline = Instant(value.sent_at + action.ttl_s - margin_of(action.ttl_s))
+    deadline = deadline_of(value.sent_at, action.ttl_s)
     known = state.lease.peer_deadline
     deadline = deadline if known is None else max(known, deadline)
     return state._replace(lease=replace(state.lease, peer_deadline=deadline, promised_at=value.sent_at))

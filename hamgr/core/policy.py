@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hamgr.core.units import Instant, after
+
 MIB = 1024 * 1024
 
 KILL_BUDGET_S = 0.3
@@ -25,6 +27,16 @@ HOPELESS_AFTER = 3
 def margin_of(ttl_s: float) -> float:
     """What a deadline gives away of a lease of that length. Seconds."""
     return ttl_s * CLOCK_DRIFT + 0.05
+
+
+def deadline_of(sent_at: Instant, ttl_s: float) -> Instant:
+    """Until when this host relies on a lease or promise of `ttl_s` seconds that was asked for at `sent_at`."""
+    return after(sent_at, ttl_s - margin_of(ttl_s))
+
+
+def counted_from(deadline: Instant, ttl_s: float) -> Instant:
+    """When that was asked for of which `deadline` is the deadline."""
+    return after(deadline, -(ttl_s - margin_of(ttl_s)))
 
 
 def renew_interval_of(ttl_s: float, loop_wait_s: float) -> float:

@@ -7,9 +7,9 @@ from typing import Any
 
 from hamgr.core import actions, facts, peers
 from hamgr.core.outcomes import PeersAnswered
-from hamgr.core.policy import margin_of
+from hamgr.core.policy import deadline_of
 from hamgr.core.result import Outcome, Result
-from hamgr.core.units import Instant, after
+from hamgr.core.units import Instant
 from hamgr.sim.agent import Agent
 from hamgr.sim.mutants import Mutant
 from hamgr.sim.steps import Resume, Steps, Wait
@@ -41,7 +41,7 @@ def ask_peers(agent: Agent, action: actions.AskPeers) -> Steps:
         if refused:
             return _refused(agent, sent_at, names, refused)
     if agent.page.armed and agent.page.term == action.term:
-        agent.page.move_on(after(sent_at, action.ttl_s - margin_of(action.ttl_s)))
+        agent.page.move_on(deadline_of(sent_at, action.ttl_s))
     return Outcome(Result.DONE, value=PeersAnswered(sent_at))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import LeaseGone, Renewed, StoreFailed
-from hamgr.core.policy import margin_of, renew_interval_of
-from hamgr.core.units import Instant, after
+from hamgr.core.policy import deadline_of, renew_interval_of
+from hamgr.core.units import Instant
 from hamgr.sim.agent import Agent
 from hamgr.sim.asking import NoAnswer, ask
 from hamgr.sim.mutants import Mutant
@@ -54,7 +54,7 @@ class Renewal:
             return (yield from self._failed(answer, began + within_s))
         if ground.mutant is Mutant.LEASE_FROM_REPLY:
             sent_at = agent.clock_now()
-        deadline = after(sent_at, ttl_s - margin_of(ttl_s))
+        deadline = deadline_of(sent_at, ttl_s)
         self._extend(deadline, lease_id, answer)
         agent.post(Renewed(lease_id, deadline, ttl_s, answer))
         return max(0.0, renew_interval_of(ttl_s, policy.loop_wait_s) - (ground.now - began))

@@ -9,9 +9,9 @@ from typing import Any
 from hamgr.core import actions
 from hamgr.core.cluster import Ballot
 from hamgr.core.facts import ClusterSeen, LeaseGranted, LeaseTried, StoreFailed
-from hamgr.core.policy import margin_of
+from hamgr.core.policy import deadline_of
 from hamgr.core.result import Outcome, Result
-from hamgr.core.units import Lsn, Timeline, after
+from hamgr.core.units import Lsn, Timeline
 from hamgr.sim import transactions
 from hamgr.sim.agent import Agent
 from hamgr.sim.asking import NoAnswer, settle
@@ -75,7 +75,7 @@ def grant_lease(agent: Agent, action: actions.GrantLease) -> Steps:
     if isinstance(answer, NoAnswer):
         return _no_answer(answer)
     ttl_s = action.ttl_s
-    agent.post(LeaseGranted(answer, after(sent_at, ttl_s - margin_of(ttl_s)), ttl_s, ttl_s))
+    agent.post(LeaseGranted(answer, deadline_of(sent_at, ttl_s), ttl_s, ttl_s))
     return DONE
 
 
@@ -86,7 +86,7 @@ def move_leader(agent: Agent, action: actions.MoveLeader) -> Steps:
         answer = yield from _settle(agent, lambda: ground.etcd.grant(ttl_s, ground.now, agent.name))
         if isinstance(answer, NoAnswer):
             return _no_answer(answer)
-        lease_id, deadline = answer, after(sent_at, ttl_s - margin_of(ttl_s))
+        lease_id, deadline = answer, deadline_of(sent_at, ttl_s)
         if ground.mutant is not Mutant.MOVE_NOT_LIMITED:
             agent.page.limit(deadline, lease_id)
         agent.post(LeaseTried(lease_id, deadline, ttl_s, ttl_s, action.old.mod_revision))

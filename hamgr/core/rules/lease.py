@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hamgr.core.actions import AskPeers, GrantLease, Lane, MoveLeader, ReattachLeader, RetakeLeader
-from hamgr.core.policy import renew_interval_of
+from hamgr.core.policy import counted_from, renew_interval_of
 from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.units import Instant, after
@@ -133,7 +133,7 @@ def peer_renewal(scene: Scene) -> tuple[AskPeers | None, Instant | None]:
     ttl_s = min(policy.ttl_s, scene.state.lease.ttl_s or policy.ttl_s)
     confirmed_at = scene.confirmed_at
     if confirmed_at is None:
-        confirmed_at = after(deadline, -(policy.ttl_s - policy.margin_s))
+        confirmed_at = counted_from(deadline, policy.ttl_s)
     due_at = after(confirmed_at, renew_interval_of(ttl_s, policy.loop_wait_s) + min(OVERDUE_S, ttl_s / 10))
     if scene.state.peers_asked_at is not None:
         due_at = Instant(max(due_at, after(scene.state.peers_asked_at, PEERS_RETRY_S)))
