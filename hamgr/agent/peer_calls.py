@@ -10,13 +10,9 @@ from hamgr.agent.peers import NoPromise
 from hamgr.agent.world import World
 from hamgr.core import actions
 from hamgr.core.outcomes import PeersAnswered
-from hamgr.core.policy import deadline_of
+from hamgr.core.policy import deadline_of, longest_ask_of
 from hamgr.core.result import Outcome, Result
 from hamgr.core.units import Instant, after
-
-LONGEST_ASK_S = 1.0
-ASKS_PER_TTL = 5
-"""An ask is given up after this share of the ttl, so that there is time for another one."""
 
 
 async def ask_peers(world: World, action: actions.AskPeers) -> Outcome:
@@ -24,7 +20,7 @@ async def ask_peers(world: World, action: actions.AskPeers) -> Outcome:
 
     First all are asked whether they would (a ttl of 0 binds nobody). The deadline counts from the second round.
     """
-    give_up_at = after(now(), min(LONGEST_ASK_S, world.state().policy.ttl_s / ASKS_PER_TTL))
+    give_up_at = after(now(), longest_ask_of(world.state().policy.ttl_s))
     sent_at = now()
     for ttl_s in (0.0, action.ttl_s):
         sent_at = now()

@@ -44,6 +44,11 @@ def renew_interval_of(ttl_s: float, loop_wait_s: float) -> float:
     return min(loop_wait_s, (ttl_s - margin_of(ttl_s) - KILL_BUDGET_S) / 4)
 
 
+def longest_ask_of(ttl_s: float) -> float:
+    """When a leader gives up an ask of its peers, in seconds: early enough for another one within the ttl."""
+    return min(1.0, ttl_s / 5)
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Dynamic configuration of one cluster. Relations between the timings are checked where it is parsed."""

@@ -7,15 +7,13 @@ from typing import Any
 
 from hamgr.core import actions, facts, peers
 from hamgr.core.outcomes import PeersAnswered
-from hamgr.core.policy import deadline_of
+from hamgr.core.policy import deadline_of, longest_ask_of
 from hamgr.core.result import Outcome, Result
 from hamgr.core.units import Instant
 from hamgr.sim.agent import Agent
 from hamgr.sim.mutants import Mutant
 from hamgr.sim.steps import Resume, Steps, Wait
 
-LONGEST_ASK_S = 1.0
-ASKS_PER_TTL = 5
 NO_ANSWER = "no answer in time"
 
 Answers = dict[str, str]
@@ -27,9 +25,9 @@ def ask_peers(agent: Agent, action: actions.AskPeers) -> Steps:
 
     First all are asked whether they would (a ttl of 0 binds nobody). The deadline counts from the second round.
     """
-    policy, ground = agent.state.policy, agent.ground
+    ground = agent.ground
     names = [name for name, _ in action.peers]
-    give_up_at = ground.now + min(LONGEST_ASK_S, policy.ttl_s / ASKS_PER_TTL)
+    give_up_at = ground.now + longest_ask_of(agent.state.policy.ttl_s)
     sent_at = agent.clock_now()
     for ttl_s in (0.0, action.ttl_s):
         sent_at = agent.clock_now()
