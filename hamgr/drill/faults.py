@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hamgr.drill.fault import Fault, again, at_once
 from hamgr.drill.faults_clock import CLOCK_FAULTS
-from hamgr.drill.faults_cpu import CPU_FAULTS
 from hamgr.drill.faults_disk import DISK_FAULTS
+from hamgr.drill.faults_load import LOAD_FAULTS
 from hamgr.drill.faults_network import NETWORK_FAULTS
 from hamgr.drill.faults_process import PROCESS_FAULTS
 from hamgr.drill.faults_store import STORE_FAULTS
@@ -15,7 +15,7 @@ TOGETHER = "+"
 
 FAULTS: dict[str, Fault] = {
     fault.name: fault
-    for fault in (*PROCESS_FAULTS, *NETWORK_FAULTS, *STORE_FAULTS, *DISK_FAULTS, *CLOCK_FAULTS, *CPU_FAULTS)
+    for fault in (*PROCESS_FAULTS, *NETWORK_FAULTS, *STORE_FAULTS, *DISK_FAULTS, *CLOCK_FAULTS, *LOAD_FAULTS)
 }
 """By name, in the order in which a drill of everything goes through them."""
 

@@ -1,4 +1,4 @@
-"""Busy and starved CPUs: every core has several programs to run, of the members' priority or of the highest.
+"""Busy machines: every core has several programs to run, the disk is written to and flushed without end.
 
 Starved are members and their servers. What would be on other machines is not: the client runs at real-time priority by
 itself, etcd and the drill compete with the spinners as equals.
@@ -10,15 +10,18 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hamgr.drill.fault import MACHINE, Fault, Undo, Victims
 
 _SPINNERS_PER_CORE = 3
 _HIGHEST = -20
-_LONGEST_SPIN_S = 120
-"""They end by themselves, should the drill be starved too."""
+_LONGEST_STARVING_S = 120
+"""The spinners end by themselves, should the drill be starved too."""
+_LONGEST_SPIN_S = 86_400
+
+_WRITERS = 2
 
 _SPIN = """
 import os, sys, time
@@ -31,17 +34,29 @@ while time.monotonic() < end:
     pass
 """
 
+_WRITE = """
+import os, sys
+block = os.urandom(1 << 20)
+with open(sys.argv[1], "wb", buffering=0) as file:
+    while True:
+        file.seek(0)
+        for number in range(256):
+            file.write(block)
+            if number % 16 == 0:
+                os.fsync(file.fileno())
+"""
+
 
 def _cpu_busy(victims: Victims) -> Undo:
     """Members compete with others as equals."""
-    return _spin(victims, 0)
+    return _spin(victims, 0, _LONGEST_SPIN_S)
 
 
 def _cpu_starved(victims: Victims) -> Undo:
     """Members get next to nothing."""
     elsewhere = [member.process.pid for member in victims.cluster.store.members if member.process is not None]
     before = _set_priority([os.getpid(), *elsewhere], _HIGHEST)
-    end = _spin(victims, _HIGHEST)
+    end = _spin(victims, _HIGHEST, _LONGEST_STARVING_S)
 
     def undo() -> None:
         end()
@@ -51,15 +66,32 @@ def _cpu_starved(victims: Victims) -> Undo:
     return undo
 
 
-def _spin(victims: Victims, priority: int) -> Undo:
-    host, log = victims.cluster.client_host, victims.cluster.logs / "spinners.log"
-    argv = [sys.executable, "-S", "-c", _SPIN, str(priority), str(_LONGEST_SPIN_S)]
+def _spin(victims: Victims, priority: int, longest_s: int) -> Undo:
     count = (os.cpu_count() or 1) * _SPINNERS_PER_CORE
-    spinners = [host.spawn(argv, log, as_account=False) for _ in range(count)]
+    return _keep_busy(victims, [[_SPIN, str(priority), str(longest_s)]] * count)
+
+
+def _disk_busy(victims: Victims) -> Undo:
+    """Two programs overwrite a file of 256 MiB each where all members have their data, and flush it every 16 MiB."""
+    paths = [victims.cluster.logs / f"ballast-{number}" for number in range(_WRITERS)]
+    end = _keep_busy(victims, [[_WRITE, str(path)] for path in paths])
+
+    def undo() -> None:
+        end()
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+    return undo
+
+
+def _keep_busy(victims: Victims, programs: Sequence[Sequence[str]]) -> Undo:
+    """Run Python programs, each with its arguments, until undone."""
+    host, log = victims.cluster.client_host, victims.cluster.logs / "load.log"
+    running = [host.spawn([sys.executable, "-S", "-c", *program], log, as_account=False) for program in programs]
 
     def end() -> None:
-        for spinner in spinners:
-            spinner.send(signal.SIGKILL)
+        for process in running:
+            process.send(signal.SIGKILL)
 
     return end
 
@@ -78,11 +110,20 @@ def _set_priority(pids: Iterable[int], priority: int) -> dict[int, int]:
     return before
 
 
-CPU_FAULTS = (
+LOAD_FAULTS = (
     Fault(
         "cpu-busy",
         "all cores busy with several programs each",
         _cpu_busy,
+        False,
+        MACHINE,
+        hold_ttls=3.0,
+        weight=3,
+    ),
+    Fault(
+        "disk-busy",
+        "the disk busy with writes and flushes",
+        _disk_busy,
         False,
         MACHINE,
         hold_ttls=3.0,
