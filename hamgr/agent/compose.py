@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -301,7 +300,7 @@ def _as_vouched_for(view: ClusterView, me: str, adopted_term: Term) -> ClusterVi
     and another may lead, since the file was written.
     """
     if view.is_led_by(me) and view.term != adopted_term:
-        return replace(view, leader=None)
+        return view._replace(leader=None)
     return view
 
 

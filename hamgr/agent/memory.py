@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from hamgr.agent.journal import LOGGER
@@ -94,4 +93,4 @@ class Memory:
         self._is_failing = True
 
     def _remembered(self, view: ClusterView) -> str:
-        return remembered(self._keys, replace(view, roster={**self._wider, **view.roster}))
+        return remembered(self._keys, view._replace(roster={**self._wider, **view.roster}))

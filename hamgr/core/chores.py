@@ -63,20 +63,19 @@ def announce(scene: Scene, note: str) -> Iterator[Action | Instant]:
     """Our member key says what we are; it is written when that changes, not when only the position does."""
     if not scene.state.lease.lease_id or scene.state.cluster is None or twin(scene) is not None:
         return
-    wanted = _member(scene, note)
     present = scene.view.member(scene.me)
-    if present is not None:
-        same_place = replace(
-            wanted, xlog_location=present.xlog_location, mod_revision=present.mod_revision, lease_id=present.lease_id
-        )
-        if present == same_place and present.lease_id == scene.state.lease.lease_id:
-            return
-    yield PutMember(wanted)
-
-
-def _member(scene: Scene, note: str) -> Member:
-    me, server = scene.state.me, scene.server
+    lease_id = scene.state.lease.lease_id
+    if present is not None and present == _member(
+        scene, note, present.xlog_location, lease_id=lease_id, mod_revision=present.mod_revision
+    ):
+        return
+    server = scene.server
     is_primary = server.is_primary and scene.leads
+    yield PutMember(_member(scene, note, server.written_lsn if is_primary else server.received_lsn))
+
+
+def _member(scene: Scene, note: str, xlog_location: Lsn, *, lease_id: int = 0, mod_revision: int = 0) -> Member:
+    me, server = scene.state.me, scene.server
     return Member(
         name=me.name,
         conn_url=me.conn_url,
@@ -86,19 +85,21 @@ def _member(scene: Scene, note: str) -> Member:
         version=me.version,
         server_version=server.server_version,
         timeline=server.timeline,
-        xlog_location=server.written_lsn if is_primary else server.received_lsn,
+        xlog_location=xlog_location,
         replication_state="streaming" if server.is_replica and server.streaming else "",
         tags=me.tags,
         pending_restart=server.pending_restart,
         ready_for=scene.state.prepared_for,
         note=note,
         ill=",".join(sorted(illness.vital.value for illness in scene.state.illnesses)),
+        lease_id=lease_id,
+        mod_revision=mod_revision,
     )
 
 
 def keep_status(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """The leader's position, at most once per loop_wait and only when it moved."""
-    if not scene.holds_key or not scene.server.is_primary:
+    if not scene.server.is_primary:
         return
     status = Status(scene.server.written_lsn, scene.server.timeline, _positions(scene))
     if replace(scene.view.status, mod_revision=0) == status:
@@ -122,7 +123,7 @@ def keep_roster(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """The leader enters whoever is up, at once, and takes out whoever has been gone for long: only who is entered may
     campaign, and each of them has to promise not to when etcd is gone.
     """
-    if not scene.holds_key or scene.state.verified_term != scene.view.term:
+    if scene.state.verified_term != scene.view.term:
         return
     roster = dict(scene.view.roster)
     present = {member.name: member.api_url for member in scene.view.members if member.api_url}
@@ -142,7 +143,7 @@ def keep_roster(scene: Scene, _note: str) -> Iterator[Action | Instant]:
 def keep_sync(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """Synchronous rule and electorate move towards what suits the standbys that stream, one safe step at a time."""
     view, server = scene.view, scene.server
-    if not scene.holds_key or not server.is_primary or scene.state.verified_term != view.term:
+    if not server.is_primary or scene.state.verified_term != view.term:
         return
     present = view.sync if view.sync is not None else SyncState()
     if scene.policy.synchronous_mode == "off":
@@ -190,7 +191,7 @@ def keep_sentry(scene: Scene, _note: str) -> Iterator[Action | Instant]:
 
 def keep_slots(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """A physical slot on the primary for every other member."""
-    if not scene.holds_key or not scene.server.is_primary or not scene.policy.use_slots:
+    if not scene.server.is_primary or not scene.policy.use_slots:
         return
     others = tuple(sorted(member.name for member in scene.view.members if member.name != scene.me))
     is_missing = any(slot_name(name) not in scene.server.slots for name in others)
@@ -209,7 +210,7 @@ def keep_config(scene: Scene, _note: str) -> Iterator[Action | Instant]:
 def keep_record(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """The record of the change that made us leader: once it is writable, and once more when it was routed."""
     passage = scene.state.passage
-    if passage is None or passage.writable_at is None or not scene.holds_key:
+    if passage is None or passage.writable_at is None:
         return
     is_due = not passage.recorded or (passage.routed_at is not None and not passage.recorded_routed)
     if is_due:
@@ -220,7 +221,7 @@ def keep_record(scene: Scene, _note: str) -> Iterator[Action | Instant]:
 def keep_history(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """One line for the timeline that ended with our promotion, as Patroni writes it."""
     passage = scene.state.passage
-    if passage is None or passage.writable_at is None or not scene.holds_key or passage.timeline <= 1:
+    if passage is None or passage.writable_at is None or passage.timeline <= 1:
         return
     ended = passage.timeline - 1
     if passage.in_history or any(line.timeline == ended for line in scene.view.history):
@@ -233,7 +234,7 @@ def keep_history(scene: Scene, _note: str) -> Iterator[Action | Instant]:
 def checkpoint_promoted(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """Once, after a promotion: the former leader's rewind waits for it."""
     passage = scene.state.passage
-    if passage is not None and passage.writable_at is not None and scene.holds_key and not passage.checkpointed:
+    if passage is not None and passage.writable_at is not None and not passage.checkpointed:
         yield Checkpoint(AFTER_PROMOTION)
 
 
@@ -244,17 +245,16 @@ def prepare(scene: Scene, _note: str) -> Iterator[Action | Instant]:
         yield Checkpoint(revision)
 
 
-CHORES: tuple[Chore, ...] = (
-    keep_lease,
-    announce,
+CHORES: tuple[Chore, ...] = (keep_lease, announce, keep_sentry, keep_config, prepare)
+"""Of every member."""
+
+LEADERS_CHORES: tuple[Chore, ...] = (
     keep_status,
     keep_roster,
     keep_sync,
-    keep_sentry,
     keep_slots,
-    keep_config,
     keep_record,
     keep_history,
     checkpoint_promoted,
-    prepare,
 )
+"""Of whoever holds the leader key, beside those."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from hamgr.core.units import Instant, Lsn, Term, Timeline, WallTime
 
@@ -30,9 +30,11 @@ class Tags:
         return not self.nofailover and self.failover_priority > 0
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One member as it announced itself; the key is on its lease and vanishes with it."""
+class Member(NamedTuple):
+    """One member as it announced itself; the key is on its lease and vanishes with it.
+
+    A named tuple like `State`, and for the same reason: it is made and compared in every decision.
+    """
 
     name: str
     conn_url: str = ""
@@ -149,8 +151,10 @@ class Config:
     mod_revision: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterView:
+NO_ROSTER: Mapping[str, str] = {}
+
+
+class ClusterView(NamedTuple):
     """All keys of a scope (without the records) at one revision.
 
     `seen_at` is the local instant before the read was sent, or the arrival of the watch event that brought it
@@ -172,7 +176,7 @@ class ClusterView:
     sync: SyncState | None = None
     history: tuple[HistoryLine, ...] = ()
     history_revision: int = 0
-    roster: Mapping[str, str] = field(default_factory=dict)
+    roster: Mapping[str, str] = NO_ROSTER
     roster_revision: int = 0
     released_term: Term = Term(0)
     """The last leadership that was given up in order: no former leader can still be renewing it through its peers."""

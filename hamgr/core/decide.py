@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hamgr.core.actions import GIVING_AWAY, Action, AskPeers, Exit, Fence, Lane
-from hamgr.core.chores import CHORES
+from hamgr.core.chores import CHORES, LEADERS_CHORES
 from hamgr.core.reasons import Code, Reason
 from hamgr.core.rules import (
     bootstrap,
@@ -108,7 +108,7 @@ def decide(state: State, now: Instant) -> Decision:
     wakes = [verdict.wake_at, fence.stop_at(scene)]
     note = verdict.reason.code.value if verdict.reason.code in WORTH_A_NOTE else ""
     if state.cluster is not None:
-        for chore in CHORES:
+        for chore in (*CHORES, *LEADERS_CHORES) if scene.holds_key else CHORES:
             for wish in chore(scene, note):
                 if isinstance(wish, float):
                     wakes.append(Instant(wish))
@@ -141,6 +141,8 @@ def _first_verdict(scene: Scene) -> tuple[Rule, Verdict]:
 
 def _not_backing_off(scene: Scene, wishes: list[Action]) -> tuple[list[Action], list[Instant]]:
     """The actions that may be tried now, and when those that failed a moment ago may be tried again."""
+    if not scene.state.failures:
+        return wishes, []
     due: list[Action] = []
     retries: list[Instant] = []
     for action in wishes:
@@ -158,6 +160,8 @@ def _startable(state: State, wishes: list[Action]) -> tuple[Action, ...]:
     The lead is not given away while something is done with the server: a restart that is under way has it down for a
     moment, and would have it up again as a primary after another leads.
     """
+    if not wishes:
+        return ()
     taken: set[Lane] = {task.action.lane for task in state.under_way}
     chosen: list[Action] = []
     for action in wishes:

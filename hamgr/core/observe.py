@@ -129,7 +129,7 @@ def see_cluster(state: State, view: ClusterView) -> State:
         return state
     if state.cluster is not None and not view.term_revision:
         # Its key cannot be read: the last known term goes on. No change of leader can be written until it is mended.
-        view = replace(view, term=state.cluster.term)
+        view = view._replace(term=state.cluster.term)
     seen = state._replace(
         cluster=view,
         store_error="",

@@ -216,7 +216,7 @@ def _voted(state: State, fact: ActionEnded) -> State:
     ballots = tuple(b for b in state.cluster.ballots if b.name != ballot.name)
     # A view on its way that is older than the ballot would hide it, and have it cast again.
     revision = max(state.cluster.revision, ballot.mod_revision)
-    state = state._replace(cluster=replace(state.cluster, ballots=(*ballots, ballot), revision=revision))
+    state = state._replace(cluster=state.cluster._replace(ballots=(*ballots, ballot), revision=revision))
     if state.vacancy is not None and state.vacancy.term == ballot.term:
         state = state._replace(vacancy=replace(state.vacancy, voted_at=fact.at))
     if state.passage is not None:
@@ -286,10 +286,10 @@ def _announced(state: State, fact: ActionEnded) -> State:
     action = fact.action
     if not _is_done(fact) or not isinstance(action, actions.PutMember) or state.cluster is None:
         return state
-    member = replace(action.member, lease_id=state.lease.lease_id)
+    member = action.member._replace(lease_id=state.lease.lease_id)
     others = tuple(each for each in state.cluster.members if each.name != member.name)
     members = tuple(sorted((*others, member), key=lambda each: each.name))
-    return state._replace(cluster=replace(state.cluster, members=members))
+    return state._replace(cluster=state.cluster._replace(members=members))
 
 
 def _status_written(state: State, fact: ActionEnded) -> State:

@@ -36,6 +36,8 @@ class Scene:
     offer: Offer | None = field(init=False)
     holds_key: bool = field(init=False)
     """The leader key names this member, hangs on its present lease, and the deadline has not come."""
+    deadline: Instant | None = field(init=False)
+    """Until when this member may be primary, by whichever lasts longer; None: by nothing."""
     _holds_key_of_lease: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -45,7 +47,16 @@ class Scene:
         is_held = leader is not None and (leader.name, leader.lease_id) == (state.me.name, lease.lease_id)
         object.__setattr__(self, "_holds_key_of_lease", is_held)
         object.__setattr__(self, "holds_key", is_held and lease.deadline is not None and self.now < lease.deadline)
+        object.__setattr__(self, "deadline", self._latest_deadline())
         object.__setattr__(self, "offer", self._valid_offer(view.request if view is not None else None))
+
+    def _latest_deadline(self) -> Instant | None:
+        lease = self.state.lease
+        by_key = None if self.state.cluster is not None and not self._holds_key_of_lease else lease.deadline
+        by_peers = lease.peer_deadline if lease.term else None
+        if by_key is None or by_peers is None:
+            return by_key if by_peers is None else by_peers
+        return max(by_key, by_peers)
 
     def _valid_offer(self, request: Request | None) -> Offer | None:
         """An offer counts only while its holder still has the key in the term that it was written for."""
@@ -95,15 +106,6 @@ class Scene:
     def leads(self) -> bool:
         """This member leads: by the key, or by its peers."""
         return self.holds_key or self.leads_by_peers
-
-    @property
-    def deadline(self) -> Instant | None:
-        """Until when this member may be primary, by whichever lasts longer; None: by nothing."""
-        lease = self.state.lease
-        key_is_elsewhere = self.state.cluster is not None and not self._holds_key_of_lease
-        by_key = None if key_is_elsewhere else lease.deadline
-        by_peers = lease.peer_deadline if lease.term else None
-        return max((each for each in (by_key, by_peers) if each is not None), default=None)
 
     @property
     def confirmed_at(self) -> Instant | None:

@@ -116,7 +116,7 @@ class Etcd:
         """All keys as one value."""
         if self._view is None:
             self._view = self._read()
-        return replace(self._view, seen_at=Instant(seen_at))
+        return self._view._replace(seen_at=Instant(seen_at))
 
     def _read(self) -> ClusterView:
         leader = self.keys.get("leader")
@@ -132,7 +132,7 @@ class Etcd:
             term=Term(self.get("term", 0)),
             term_revision=self.mod("term"),
             status=self.get("status", Status()),
-            members=self._all("members/", lambda e: replace(e.value, lease_id=e.lease_id, mod_revision=e.revision)),
+            members=self._all("members/", lambda e: e.value._replace(lease_id=e.lease_id, mod_revision=e.revision)),
             request=_stamped(request) if request else None,
             ballots=self._all("ballots/", lambda e: replace(e.value, mod_revision=e.revision)),
             sync=replace(sync.value, mod_revision=sync.revision) if sync else None,

@@ -272,6 +272,12 @@ FAULTS: tuple[Fault, ...] = (
     terminate, replace_agent, change_sync, toggle_failsafe, change_ttl, change_ttl, shorten_ttl_and_lose_control,
 )  # fmt: skip
 
+TAKERS: tuple[Fault, ...] = (
+    crash_server, kill_postmaster, switchover, failover, terminate, lose_host, isolate, slow_etcd_and_lose_host,
+    lag_and_lose_leader, suspend_host,
+)  # fmt: skip
+"""Those after which another one mostly leads, if they strike the leader."""
+
 
 def recover(world: World) -> None:
     """Every fault is over: all is up, reachable and well."""

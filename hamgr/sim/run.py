@@ -12,9 +12,10 @@ from hamgr.core.rules.election import COLD_WINDOW_S
 from hamgr.core.rules.lead import steady
 from hamgr.core.scene import LONGEST_RETRY_S
 from hamgr.sim.clock import HostClock
-from hamgr.sim.faults import FAULTS, recover
+from hamgr.sim.faults import FAULTS, TAKERS, recover
 from hamgr.sim.ground import Violation
 from hamgr.sim.mutants import Mutant
+from hamgr.sim.network import ETCD
 from hamgr.sim.pace import Pace
 from hamgr.sim.world import World
 
@@ -26,6 +27,11 @@ REPAIR_S = 20.0
 """Allowance for rewinding, cloning and catching up, after somebody leads."""
 ETCD_HEALS_S = 3.0
 LOOK_S = 0.05
+AT_LEADER = 0.8
+TAKES_LEAD = 0.4
+"""How often a fault is drawn from those that take the lead from whom they strike, on top of their share of all."""
+EXPIRES = 0.6
+"""How often a leader that a fault has silenced is waited for until its lease has run out."""
 ACKNOWLEDGED_S = 1.0
 """Clients write at least twice as often: an older last acknowledgement means that they wait."""
 
@@ -82,8 +88,9 @@ class Trial:
         self._dice = dice
         self._options = options
         self._faults = [fault for fault in FAULTS if not options.faults or fault.__name__ in options.faults]
+        self._takers = [fault for fault in self._faults if fault in TAKERS]
         self.world = World(_policy(dice, options), pace=Pace(), dice=dice, mutant=options.mutant, is_supervised=True)
-        self.world.clients.every_s = dice.choice((0.05, 0.1, 0.2, 0.3))
+        self.world.clients.every_s = dice.choice((0.1, 0.2, 0.3))
 
     def run(self) -> None:
         """All phases, with all checks."""
@@ -123,15 +130,21 @@ class Trial:
             self._one_fault()
         before = world.checkers.changes
         expiry_s = world.policy.ttl_s + 2.0
-        patience_s = dice.choice((0.05, 0.3, 1.0, 3.0, expiry_s, expiry_s))
+        patience_s = dice.choice((0.05, 0.3, 1.0, 3.0, expiry_s))
         self._wait_until(lambda: world.checkers.changes > before, patience_s)
+        if dice.random() < EXPIRES and self._is_silenced():
+            self._wait_until(lambda: world.checkers.changes > before, expiry_s)
         world.run(dice.choice((0.0, 0.05, 0.3)))
+
+    def _is_silenced(self) -> bool:
+        """The leader takes no writes, or does not reach etcd."""
+        return not self._is_writable() or self.world.ground.network.is_cut(self.world.leader(), ETCD)
 
     def _one_fault(self) -> None:
         world, dice = self.world, self._dice
         leader = world.leader()
-        name = leader if leader and dice.random() < 0.75 else dice.choice(list(world.hosts))
-        fault = dice.choice(self._faults)
+        name = leader if leader and dice.random() < AT_LEADER else dice.choice(list(world.hosts))
+        fault = dice.choice(self._takers if self._takers and dice.random() < TAKES_LEAD else self._faults)
         world.ground.say("FAULT", f"{fault.__name__} ({name})")
         fault(world, dice, name)
 
@@ -215,7 +228,7 @@ def writable_within_s(policy: Policy) -> float:
 def _policy(dice: random.Random, options: Options) -> Policy:
     sync = options.sync or dice.choice(("off", "off", "on", "quorum"))
     return Policy(
-        ttl_s=dice.choice((5.0, 5.0, 3.0, 10.0)),
+        ttl_s=dice.choice((2.0, 3.0, 3.0, 5.0, 5.0, 10.0)),
         loop_wait_s=1.0,
         retry_timeout_s=dice.choice((1.0, 2.0)),
         synchronous_mode=sync,

@@ -205,7 +205,7 @@ def _put_sync_late(agent: Agent, action: actions.PutSync) -> Steps:
     ground.at(moment, write)
     yield 0.001
     view = etcd.view(agent.clock_now())
-    agent.post(ClusterSeen(replace(view, sync=written)))
+    agent.post(ClusterSeen(view._replace(sync=written)))
     return DONE
 
 

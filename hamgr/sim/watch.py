@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hamgr.core.cluster import ClusterView, Status
 from hamgr.core.facts import ClusterRecalled, ClusterSeen, StoreFailed
-from hamgr.core.units import Instant
 from hamgr.sim.agent import Agent
 
 RETRY_S = (0.3, 1.0)
@@ -42,16 +39,16 @@ class Watch:
         if late_s is None or ground.network.is_cut(agent.name, "etcd"):
             agent.at(ground.later(RETRY_S), self._try_again)
             return
-        seen_at, view = agent.clock_now(), ground.etcd.view(0.0)
-        agent.at(ground.later(ground.pace.watch) + late_s, lambda: self._deliver(view, seen_at))
+        view = ground.etcd.view(agent.clock_now())
+        agent.at(ground.later(ground.pace.watch) + late_s, lambda: self._deliver(view))
 
-    def _deliver(self, view: ClusterView, seen_at: Instant) -> None:
+    def _deliver(self, view: ClusterView) -> None:
         agent = self._agent
         self._is_coming, self._seen = False, view.revision
         known = agent.state.cluster
         if known is None or known.revision < view.revision:
             self._memory = view
-            agent.post(ClusterSeen(replace(view, seen_at=seen_at)))
+            agent.post(ClusterSeen(view))
         if agent.ground.etcd.revision > view.revision:
             self._send()
 
@@ -71,15 +68,14 @@ class Watch:
             return
         is_vouched_for = agent.page.armed and agent.page.term == view.term
         leader = view.leader if not view.is_led_by(agent.name) or is_vouched_for else None
-        known = replace(
-            view,
+        known = view._replace(
             revision=0,
             seen_at=agent.clock_now(),
             leader=leader,
             status=Status(),
             request=None,
             ballots=(),
-            members=tuple(replace(member, state="unknown") for member in view.members),
+            members=tuple(member._replace(state="unknown") for member in view.members),
         )
         agent.ground.say(agent.name, "etcd is silent: the agent goes by what was remembered of the cluster")
         agent.post(ClusterRecalled(known))

@@ -80,7 +80,7 @@ async def test_it_is_read_back_as_it_was_seen_and_anything_is_newer(memory: Memo
     await written(memory, path, noted)
     at = now()
     recalled = await Memory(path, KEYS).recall(at)
-    assert recalled == replace(noted, revision=0, seen_at=at)
+    assert recalled == noted._replace(revision=0, seen_at=at)
     assert mode_of(path) == 0o600
 
 
@@ -88,10 +88,10 @@ async def test_what_changes_all_the_time_is_not_written(memory: Memory, path: Pa
     noted = seen()
     await written(memory, path, noted)
     busy = tuple(
-        replace(member, xlog_location=Lsn(5000), timeline=Timeline(4), state="streaming", mod_revision=50)
+        member._replace(xlog_location=Lsn(5000), timeline=Timeline(4), state="streaming", mod_revision=50)
         for member in noted.members
     )
-    memory.note(replace(noted, revision=51, members=busy))
+    memory.note(noted._replace(revision=51, members=busy))
     assert not memory._noted.is_set()
 
 

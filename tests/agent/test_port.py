@@ -76,7 +76,7 @@ async def test_a_new_leader_counts_only_once_its_server_is_primary(bench: Bench,
     led_by_b = view("b", lease_id=8, term=TERM + 1, revision=REVISION + 1)
     asking = asyncio.create_task(port.switchover(TO_B))
     await until(lambda: "put_request" in bench.log, "the request is written")
-    see(bench, replace(led_by_b, members=(member("a"), member("b"))))
+    see(bench, led_by_b._replace(members=(member("a"), member("b"))))
     done, _ = await asyncio.wait({asking}, timeout=5 * module.FOLLOW_POLL_S)
     assert not done
     see(bench, led_by_b)

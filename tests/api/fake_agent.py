@@ -44,7 +44,7 @@ def view(leader: str = "one", **changes: Any) -> ClusterView:
         status=Status(Lsn(MIB), Timeline(3), {"two": Lsn(MIB - 4096)}),
         members=members,
     )
-    return replace(base, **changes)
+    return base._replace(**changes)
 
 
 def primary_state(**changes: Any) -> State:

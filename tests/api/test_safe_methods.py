@@ -283,7 +283,7 @@ async def test_metrics_tell_the_vital_signs_the_electorate_and_the_permits(
 ) -> None:
     well = ((Vital.COMMIT, Instant(990.0)), (Vital.DATA_DISK, Instant(900.0)))
     ill = (Illness(Vital.DATA_DISK, "no space left", Instant(995.0), is_hung=False),)
-    synchronous = replace(view(), sync=SyncState("one", ("two",), 0))
+    synchronous = view()._replace(sync=SyncState("one", ("two",), 0))
     policy = Policy(synchronous_mode="on")
     agent.become(primary_state(vitals_at=well, illnesses=ill, cluster=synchronous, policy=policy))
     agent.permits_refused = 7
@@ -303,7 +303,7 @@ async def test_metrics_tell_the_vital_signs_the_electorate_and_the_permits(
 
 async def test_metrics_tell_that_the_lead_rests_on_peers(client: aiohttp.ClientSession, agent: FakeAgent) -> None:
     lease = Lease(77, Instant(agent.at - 1), Term(4), peer_deadline=Instant(agent.at + 3))
-    agent.become(primary_state(lease=lease, cluster=replace(view(), leader=None)))
+    agent.become(primary_state(lease=lease, cluster=view()._replace(leader=None)))
     async with client.get("/metrics") as answer:
         assert 'patroni_failsafe_mode_is_active{name="one",scope="demo"} 1.0' in await answer.text()
 
@@ -312,7 +312,7 @@ async def test_a_replica_of_the_set_is_counted_as_what_the_mode_makes_it(
     client: aiohttp.ClientSession, agent: FakeAgent
 ) -> None:
     for mode, quorum in (("on", 0), ("quorum", 1)):
-        synchronous = replace(view(), sync=SyncState("one", ("two",), 0))
+        synchronous = view()._replace(sync=SyncState("one", ("two",), 0))
         agent.become(replica_state(cluster=synchronous, policy=Policy(synchronous_mode=mode)))
         async with client.get("/metrics") as answer:
             text = await answer.text()

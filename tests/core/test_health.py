@@ -41,7 +41,7 @@ def member(name: str, **changes: Any) -> Member:
         state="running",
         timeline=Timeline(3),
     )
-    return replace(base, **changes)
+    return base._replace(**changes)
 
 
 def cluster(leader: str = "one", **changes: Any) -> ClusterView:
@@ -53,7 +53,7 @@ def cluster(leader: str = "one", **changes: Any) -> ClusterView:
         status=Status(END, Timeline(3), {"two": Lsn(END - 4096)}),
         members=(member("two", replication_state="streaming"), member("one", role="primary")),
     )
-    return replace(base, **changes)
+    return base._replace(**changes)
 
 
 def primary(**changes: Any) -> State:

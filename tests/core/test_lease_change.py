@@ -85,7 +85,7 @@ def ended(state: State, outcome: Outcome) -> State:
 def renewed(state: State, at: Instant, ttl_s: float = LONG_S) -> State:
     deadline = after(at, ttl_s - margin_of(ttl_s))
     assert state.cluster is not None
-    return observe(state, facts.Renewed(OLD, deadline, ttl_s, replace(state.cluster, seen_at=at)))
+    return observe(state, facts.Renewed(OLD, deadline, ttl_s, state.cluster._replace(seen_at=at)))
 
 
 # -- when ------------------------------------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """What may begin as a hand-over, and what is no wish at all."""
 
-from dataclasses import replace
-
 from hamgr.core.cluster import ClusterView, LeaderKey, Member, Request, Status
 from hamgr.core.policy import Policy
 from hamgr.core.precheck import why_not
@@ -24,6 +22,6 @@ def test_request_that_names_the_leader_may_begin() -> None:
 def test_a_member_that_has_announced_more_than_the_leader_wrote_last_is_not_too_far_behind() -> None:
     """Right after it was cloned the leader's word is that of a base backup, a tick old."""
     view = led_by_alpha()
-    beta = replace(view.members[0], xlog_location=Lsn(9_000_000))
-    view = replace(view, members=(beta,), status=Status(Lsn(9_000_100), slots={"beta": Lsn(100)}))
+    beta = view.members[0]._replace(xlog_location=Lsn(9_000_000))
+    view = view._replace(members=(beta,), status=Status(Lsn(9_000_100), slots={"beta": Lsn(100)}))
     assert why_not(view, Request(leader="alpha"), Policy()) == ""

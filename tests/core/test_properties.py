@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -241,5 +240,5 @@ def test_an_agent_exits_in_order_only_without_a_server(history: list[facts.Fact]
 def test_an_older_view_changes_nothing(history: list[facts.Fact], view: ClusterView) -> None:
     state = learned(history)
     if state.cluster is not None:
-        old = replace(view, revision=state.cluster.revision - 1)
+        old = view._replace(revision=state.cluster.revision - 1)
         assert observe(state, facts.ClusterSeen(old)) == state
