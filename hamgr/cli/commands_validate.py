@@ -95,11 +95,13 @@ def _budget_value(budget: Budget) -> dict[str, Any]:
         "fenced_s": budget.fenced_s,
         "scenarios": [
             {
+                "name": scenario.name,
                 "cause": scenario.cause,
                 "title": scenario.title,
                 "writable_s": scenario.writable_s,
                 "routed_s": scenario.routed_s,
                 "typical_s": scenario.typical_s,
+                "gap_s": dict(zip(("best", "typical", "worst"), scenario.gap, strict=True)),
                 "stages": [asdict(stage) for stage in scenario.stages],
                 "remark": scenario.remark,
             }
@@ -111,8 +113,9 @@ def _budget_value(budget: Budget) -> dict[str, Any]:
 def _budget_table(budget: Budget) -> Table:
     stages = (Column(name, name.title(), right=True, show=_milliseconds) for name in STAGES)
     totals = (
-        Column("bound", "Write gap at most", right=True, show=_milliseconds),
+        Column("best", "Write gap: best", right=True, show=_milliseconds),
         Column("typical", "Typical", right=True, show=_milliseconds),
+        Column("worst", "Worst", right=True, show=_milliseconds),
     )
     remarks = [f" {scenario.title}: {scenario.remark}" for scenario in budget.scenarios if scenario.remark]
     return Table(
@@ -130,7 +133,8 @@ def _budget_table(budget: Budget) -> Table:
 
 def _scenario_row(scenario: Scenario) -> dict[str, Any]:
     bounds = {stage.name: stage.bound_s for stage in scenario.stages}
-    return {"title": scenario.title, "bound": scenario.writable_s, "typical": scenario.typical_s, **bounds}
+    best, typical, worst = scenario.gap
+    return {"title": scenario.title, **bounds, "best": best, "typical": typical, "worst": worst}
 
 
 def _milliseconds(seconds: float) -> str:

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hamgr.core.policy import KILL_BUDGET_S, STOP_BEFORE_KILL_S, Policy
+from hamgr.core.pipeline import STAGES
+from hamgr.core.policy import (
+    DISK_ILLNESS_SHOWS_S,
+    KILL_BUDGET_S,
+    SENTRY_BUDGET_S,
+    STOP_BEFORE_KILL_S,
+    Policy,
+)
 
 ETCD_EXPIRY_S = 0.5
 """etcd looks for expired leases every 0.5 s: one of 2 s was seen to end after 2.0-2.5 s."""
@@ -29,17 +36,29 @@ PROMOTE_S = 0.5
 VERIFY_S = 0.1
 """First write on the new timeline verified, health answers published."""
 
+CHECK_S = 0.25
+"""A vital check's own time, and the loop's turn after it."""
+
+BUSY_S = 0.1
+"""Allowance for a commit that waits for a core or for the disk; 10 ms is usual on a machine with two cores."""
+
+STOP_LATE_S = 0.1
+"""How long before its stop a server may have acknowledged last: a client that waits."""
+
 ROUTE_S = 1.0
 """Load balancer or pool has seen the new health answer: one check interval of 1 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageBudget:
-    """A stage and how long it may take. `typical_s` is what was measured on an idle machine."""
+    """A stage and how long it takes. `best_s` and `bound_s`: where chance falls best and worst (between two checks, two
+    renewals); `typical_s`: in the middle, with what was measured on an idle machine.
+    """
 
     name: str
-    bound_s: float
+    best_s: float
     typical_s: float
+    bound_s: float
     why: str
 
 
@@ -47,14 +66,29 @@ class StageBudget:
 class Scenario:
     """A fault and its pipeline. `cause` is the code that failover records carry."""
 
+    name: str
     cause: str
     title: str
     stages: tuple[StageBudget, ...]
     remark: str = ""
+    writes_until: str = ""
+    """The old primary still acknowledges until this stage begins; empty: it does not from the fault on."""
+
+    @property
+    def gap(self) -> tuple[float, float, float]:
+        """Write gap as the application sees it, in seconds: best, typical, upper bound."""
+        stages = [stage for stage in self.stages if stage.name != "routed"]
+        names = [stage.name for stage in stages]
+        silent = stages[names.index(self.writes_until) :] if self.writes_until else stages
+        return (
+            sum(stage.best_s for stage in silent),
+            sum(stage.typical_s for stage in silent),
+            sum(stage.bound_s for stage in silent),
+        )
 
     @property
     def writable_s(self) -> float:
-        """Upper bound of the write gap: from the fault to the first write on the new primary."""
+        """Upper bound from the fault to the first write on the new primary."""
         return sum(stage.bound_s for stage in self.stages if stage.name != "routed")
 
     @property
@@ -64,7 +98,7 @@ class Scenario:
 
     @property
     def typical_s(self) -> float:
-        """Write gap as it was measured on an idle machine."""
+        """From the fault to the first write, with what was measured on an idle machine."""
         return sum(stage.typical_s for stage in self.stages if stage.name != "routed")
 
 
@@ -79,16 +113,23 @@ class Budget:
     stop_begins_s: float
     fenced_s: float
 
-    def scenario(self, cause: str) -> Scenario | None:
-        """The scenario of a record's cause, None if it has none."""
-        return next((each for each in self.scenarios if each.cause == cause), None)
+    def scenario(self, name: str) -> Scenario | None:
+        """The scenario of that name, or the first of a record's cause; None if there is none."""
+        named = (each for each in self.scenarios if each.name == name)
+        return next(named, next((each for each in self.scenarios if each.cause == name), None))
 
 
 def failover_budget(policy: Policy) -> Budget:
     """Bounds for every kind of leadership change under this policy. Seconds."""
     deadline_s = policy.ttl_s - policy.margin_s
     return Budget(
-        scenarios=(_host_lost(policy), _agent_lost(policy), _server_crashed(policy), *_planned(policy)),
+        scenarios=(
+            *_without_loss(policy),
+            *_by_expiry(policy),
+            _server_crashed(policy),
+            *_server_ill(policy),
+            *_planned(policy),
+        ),
         renew_interval_s=policy.renew_interval_s,
         stop_begins_s=deadline_s - KILL_BUDGET_S - STOP_BEFORE_KILL_S,
         fenced_s=deadline_s,
@@ -101,55 +142,134 @@ def budget_by_stage(policy: Policy, cause: str) -> Mapping[str, float]:
     return {stage.name: round(stage.bound_s, 4) for stage in scenario.stages} if scenario else {}
 
 
-def _host_lost(policy: Policy) -> Scenario:
-    return Scenario("leader_lost", "host lost, or cut off from etcd", _by_expiry(policy))
+def _without_loss(policy: Policy) -> tuple[Scenario, ...]:
+    """Faults that take nothing from the data plane: nobody else leads, and writes go on."""
+    busy = {"writable": BUSY_S}
+    why = "the server is not touched; whoever starts anew takes CPU from it"
+    quiet = tuple(StageBudget(name, 0.0, busy.get(name, 0.0) / 10, busy.get(name, 0.0), why) for name in STAGES)
+    store = "the other members promise to wait" if policy.failsafe_mode else "failsafe_mode is off: as cut off"
+    lost = [Scenario("agent_lost", "", "agent or guard killed or frozen", quiet, "replaced within the lease")]
+    if policy.failsafe_mode:
+        lost.append(Scenario("store_lost", "", "all of etcd lost, or cut off from etcd alone", quiet, store))
+    return tuple(lost)
 
 
-def _agent_lost(policy: Policy) -> Scenario:
-    remark = "the agent alone, killed or frozen, is replaced by the guard: no write gap"
-    return Scenario("agent_lost", "agent and guard lost, not started again", _by_expiry(policy), remark)
+def _by_expiry(policy: Policy) -> tuple[Scenario, ...]:
+    """Nobody on the old primary's host can say anything: its lease has to run out."""
+    ttl_s, margin_s = policy.ttl_s, policy.margin_s
+    detect = StageBudget(
+        "detect",
+        ttl_s - policy.renew_interval_s,
+        ttl_s - policy.renew_interval_s / 2 + ETCD_EXPIRY_S / 2,
+        ttl_s + ETCD_EXPIRY_S,
+        "what is left of the ttl, and etcd looks for expired leases every 0.5 s",
+    )
+
+    def until_expiry(ends_before_s: float, why: str) -> StageBudget:
+        ends_s = ends_before_s + margin_s
+        return StageBudget("fence", ends_s, ends_s + ETCD_EXPIRY_S / 2, ends_s + ETCD_EXPIRY_S + STOP_LATE_S, why)
+
+    def still_writing(fence: StageBudget) -> tuple[StageBudget, ...]:
+        begins = StageBudget(
+            "detect",
+            max(0.0, detect.best_s - fence.best_s),
+            max(0.0, detect.typical_s - fence.typical_s),
+            max(0.0, detect.bound_s - fence.best_s),
+            "the old primary acknowledges until shortly before its deadline",
+        )
+        return (begins, fence, *_election(policy), *_promotion())
+
+    fenced = StageBudget("fence", 0.0, 0.0, 0.0, "the old primary ended before the lease did")
+    stopped = until_expiry(KILL_BUDGET_S + STOP_BEFORE_KILL_S, "its agent stops the server, then the lease runs out")
+    ended = until_expiry(SENTRY_BUDGET_S, "the sentry ends the server, then the lease runs out")
+    return (
+        Scenario("host_lost", "leader_lost", "host lost", (detect, fenced, *_election(policy), *_promotion())),
+        Scenario(
+            "isolated",
+            "leader_lost",
+            "cut off from etcd and the members, clients reach it",
+            still_writing(stopped),
+            "asynchronous writes until the old primary ends are lost",
+            writes_until="fence",
+        ),
+        Scenario(
+            "control_lost",
+            "leader_lost",
+            "agent and guard lost, not started again",
+            still_writing(ended),
+            writes_until="fence",
+        ),
+    )
 
 
-def _by_expiry(policy: Policy) -> tuple[StageBudget, ...]:
-    detect_s = policy.ttl_s + ETCD_EXPIRY_S
-    detect = StageBudget("detect", detect_s, policy.ttl_s, "ttl, and etcd looks for expired leases every 0.5 s")
-    fence = StageBudget("fence", 0.0, 0.0, "the old primary ended before the lease did")
-    vote = StageBudget("vote", policy.election_window_s, 0.01, "election_window, if a live member does not vote")
-    elect = StageBudget("elect", TAKE_S, 0.003, "one transaction")
-    return (detect, fence, vote, elect, *_promotion())
+def _election(policy: Policy) -> tuple[StageBudget, ...]:
+    return (
+        StageBudget("vote", 0.001, 0.01, policy.election_window_s, "election_window, if a live member does not vote"),
+        StageBudget("elect", 0.001, 0.003, TAKE_S, "one transaction"),
+    )
+
+
+def _offered(policy: Policy) -> tuple[StageBudget, ...]:
+    return (
+        StageBudget("vote", 0.001, 0.01, policy.offer_timeout_s, "the lead is offered for so long"),
+        StageBudget("elect", 0.001, 0.003, TAKE_S, "one transaction"),
+        *_promotion(),
+    )
 
 
 def _server_crashed(policy: Policy) -> Scenario:
     stages = (
-        StageBudget("detect", NOTICE_S, 0.01, "the death is an event (pidfd)"),
-        StageBudget("fence", EXAMINE_S, 0.03, "rest of the tree killed, end of WAL read"),
-        StageBudget("vote", policy.offer_timeout_s, 0.01, "the lead is offered for so long"),
-        StageBudget("elect", TAKE_S, 0.003, "one transaction"),
-        *_promotion(),
+        StageBudget("detect", 0.001, 0.01, NOTICE_S, "the death is an event (pidfd)"),
+        StageBudget("fence", 0.01, 0.03, EXAMINE_S, "rest of the tree killed, end of WAL read"),
+        *_offered(policy),
     )
     remark = (
         "if no replica holds all WAL of the crashed server it restarts in place, "
         f"within primary_start_timeout ({policy.primary_start_timeout_s:g} s)"
     )
-    return Scenario("server_crashed", "PostgreSQL killed, host alive", stages, remark)
+    return Scenario("server_crashed", "server_crashed", "PostgreSQL killed, host alive", stages, remark)
+
+
+def _server_ill(policy: Policy) -> tuple[Scenario, ...]:
+    """The server runs and cannot do its work: a vital check fails, and it is put down."""
+    put_down = StageBudget("fence", 0.01, 0.05, EXAMINE_S, "the tree killed, end of WAL read")
+    connection = _noticed(
+        policy, policy.probe_connection_timeout_s, "probe_connection_timeout, checked every loop_wait"
+    )
+    commit = _noticed(policy, policy.probe_commit_timeout_s, "probe_commit_timeout, checked every loop_wait")
+    disk = _noticed(policy, DISK_ILLNESS_SHOWS_S, "checked every loop_wait, and whether other members share it")
+    remark = "only where another member is well"
+    return (
+        Scenario("server_hung", "server_hung", "server hung", (connection, put_down, *_offered(policy)), remark),
+        Scenario("disk_hung", "server_hung", "disk hung", (commit, put_down, *_offered(policy)), remark),
+        Scenario("disk_failed", "disk_failed", "disk full or read-only", (disk, put_down, *_offered(policy)), remark),
+    )
+
+
+def _noticed(policy: Policy, patience_s: float, why: str) -> StageBudget:
+    wait_s = policy.loop_wait_s
+    return StageBudget("detect", patience_s, patience_s + wait_s / 2, patience_s + wait_s + CHECK_S, why)
 
 
 def _planned(policy: Policy) -> tuple[Scenario, Scenario]:
     vote_s = min(policy.election_window_s, policy.handover_timeout_s)
     take_s = max(TAKE_S, policy.handover_timeout_s - vote_s)
     stages = (
-        StageBudget("detect", 0.0, 0.0, "planned"),
-        StageBudget("fence", policy.primary_stop_timeout_s, 0.04, "primary_stop_timeout; checkpointed before"),
-        StageBudget("vote", vote_s, 0.005, "part of handover_timeout"),
-        StageBudget("elect", take_s, 0.005, "rest of handover_timeout, else the old primary starts again"),
+        StageBudget("detect", 0.0, 0.0, 0.0, "planned"),
+        StageBudget("fence", 0.02, 0.04, policy.primary_stop_timeout_s, "primary_stop_timeout; checkpointed before"),
+        StageBudget("vote", 0.001, 0.005, vote_s, "part of handover_timeout"),
+        StageBudget("elect", 0.001, 0.005, take_s, "rest of handover_timeout, else the old primary starts again"),
         *_promotion(),
     )
-    return Scenario("switchover", "planned switchover", stages), Scenario("shutdown", "leader shut down", stages)
+    return (
+        Scenario("switchover", "switchover", "planned switchover", stages),
+        Scenario("shutdown", "shutdown", "leader shut down", stages),
+    )
 
 
 def _promotion() -> tuple[StageBudget, ...]:
     return (
-        StageBudget("promote", PROMOTE_S, 0.04, "allowance; WAL not yet replayed comes on top"),
-        StageBudget("writable", VERIFY_S, 0.01, "allowance: first write verified"),
-        StageBudget("routed", ROUTE_S, ROUTE_S / 2, "allowance: one health check interval of the load balancer"),
+        StageBudget("promote", 0.02, 0.04, PROMOTE_S, "allowance; WAL not yet replayed comes on top"),
+        StageBudget("writable", 0.001, 0.01, VERIFY_S, "allowance: first write verified"),
+        StageBudget("routed", 0.0, ROUTE_S / 2, ROUTE_S, "allowance: one health check interval of the load balancer"),
     )

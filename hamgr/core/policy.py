@@ -20,6 +20,14 @@ CLOCK_DRIFT = 0.005
 STOP_BEFORE_KILL_S = 0.4
 """Before the guard's kill the agent tries to stop the server in order, so that replicas get the last WAL."""
 
+SENTRY_BUDGET_S = 0.2
+"""Where guard and agent are gone, the sentry ends the server this long before the deadline. Less than the guard's kill
+budget, so that the guard acts first. Two looks, a shell and its sweeps fit into it.
+"""
+
+DISK_ILLNESS_SHOWS_S = 1.0
+"""How long a leader with a bad disk waits for others to find out that theirs is no better."""
+
 HOPELESS_AFTER = 3
 """So many promotions (or initdbs) failed in a row: the lease is left to run out, another may have more luck."""
 

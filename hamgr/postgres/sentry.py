@@ -2,7 +2,7 @@
 
 It is a backend that runs one DO block for ever and needs no client: it goes on when agent and guard are dead. It looks
 at the guard's page and at the boot clock ten times a second, and ends the whole server when the page is armed and the
-deadline is BUDGET_S away; the guard has acted earlier, if there was one. Why so: docs/adr/0009-sentry.md.
+deadline is SENTRY_BUDGET_S away; the guard has acted earlier, if there was one. Why so: docs/adr/0009-sentry.md.
 
 A snapshot is held for at most PAUSE_S at a time. On a standby that can hold replay back for as long: start it there
 only when it is about to be promoted.
@@ -16,13 +16,12 @@ from dataclasses import dataclass
 
 from psycopg.pq import ExecStatus
 
+from hamgr.core.policy import SENTRY_BUDGET_S
 from hamgr.postgres.config import ServerConfig
 from hamgr.postgres.errors import ServerBroken, ServerRefused, ServerUnavailable
 from hamgr.postgres.sql import Connection, Sql, connect, with_deadline
 
 APPLICATION = "hamgr sentry"
-BUDGET_S = 0.2
-"""Less than the guard's kill budget, so that the guard acts first. Two looks, a shell and its sweeps fit into it."""
 PAUSE_S = 0.1
 START_S = 5.0
 CLOCK_TOLERANCE_S = 0.1
@@ -154,7 +153,7 @@ def watch_statement(page: WatchedPage) -> str:
     return WATCH % {
         "lock": LOCK,
         "pause_s": PAUSE_S,
-        "budget_s": BUDGET_S,
+        "budget_s": SENTRY_BUDGET_S,
         "path": page.path.replace("'", "''"),
         "size": max(page.arming_at, page.fenced_arming_at, page.deadline_at) + 8,
         "header_size": len(page.header),

@@ -14,7 +14,7 @@ from hamgr.core.actions import (
     WithdrawOffer,
 )
 from hamgr.core.cluster import Member, Offer
-from hamgr.core.policy import HOPELESS_AFTER
+from hamgr.core.policy import DISK_ILLNESS_SHOWS_S, HOPELESS_AFTER
 from hamgr.core.reasons import Code, because
 from hamgr.core.rules.lease import move
 from hamgr.core.scene import Scene, Verdict
@@ -25,10 +25,6 @@ from hamgr.core.units import Instant, Lsn, after
 
 DIES_AT_ONCE_S = 10.0
 """A server that ended so soon after its start is given up even if no replica holds everything (docs/adr/0005)."""
-
-
-DISK_ILLNESS_SHOWS_S = 1.0
-"""How long a leader with a bad disk waits for others to find out that theirs is no better."""
 
 
 def crashed(scene: Scene) -> Verdict | None:
