@@ -41,7 +41,7 @@ requests = st.builds(
     offer=st.none() | offers, mod_revision=revisions,
 )  # fmt: skip
 members = st.builds(
-    Member, names, st.just("postgres://host:5432/postgres"), st.just("http://host:8008"),
+    lambda *values, **others: Member(*values, **others), names, st.just("postgres://host:5432/postgres"), st.just("http://host:8008"),
     state=st.sampled_from(("running", "stopped", "starting")), role=st.sampled_from(("primary", "replica")),
     tags=st.builds(Tags, nofailover=st.booleans()), lease_id=lease_ids, mod_revision=revisions,
 )  # fmt: skip
@@ -51,8 +51,10 @@ def unique(strategy: st.SearchStrategy) -> st.SearchStrategy:
     return st.lists(strategy, max_size=3, unique_by=lambda each: each.name).map(tuple)
 
 
+# Of a named tuple itself `builds` would make up every field, also those with a default.
 views = st.builds(
-    ClusterView, revision=st.integers(1, 20), seen_at=instants, system_identifier=st.sampled_from(("", SYSTEM, SYSTEM)),
+    lambda **values: ClusterView(**values), revision=st.integers(1, 20), seen_at=instants,
+    system_identifier=st.sampled_from(("", SYSTEM, SYSTEM)),
     leader=st.none() | st.builds(LeaderKey, names, lease_ids, revisions), term=terms,
     status=st.builds(Status, lsns, timelines), members=unique(members), request=st.none() | requests,
     ballots=unique(ballots),
