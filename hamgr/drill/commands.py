@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import os
 import random
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +15,15 @@ import click
 from rich.console import Console
 
 from hamgr.drill.accounts import server_account
+from hamgr.drill.archive import BadReport, Report, read_json, write_json
 from hamgr.drill.cluster import Plan
+from hamgr.drill.conditions import Conditions, conditions_of
 from hamgr.drill.demo import progress, show_demo
 from hamgr.drill.errors import DrillError
 from hamgr.drill.evidence import keep_evidence
 from hamgr.drill.fault import Fault
 from hamgr.drill.faults import FAULTS, UnknownFault, fault_named
+from hamgr.drill.page import write_page
 from hamgr.drill.report import print_line, print_outcome, print_summary
 from hamgr.drill.run import Outcome, Say, run_drill
 from hamgr.drill.session import Session, open_session
@@ -35,6 +40,7 @@ _DIRECTORY = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Work here and leave the files; otherwise a temporary directory, which stays only after a failure.",
 )
+_FILE = click.Path(path_type=Path, dir_okay=False)
 _TTL = click.option("--ttl", "ttl_s", type=click.IntRange(min=2), default=5, show_default=True, help="Lease, in s.")
 
 
@@ -60,13 +66,22 @@ def demo(keep: bool, ttl_s: int, directory: Path | None) -> None:
     raise SystemExit(0 if good else EXIT_BAD_VERDICT)
 
 
+def _writable(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """A path at which a file can be made: to be known before the drills, not after them."""
+    if path is not None and not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        raise click.BadParameter(f"no file can be written in {path.absolute().parent}")
+    return path
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What `hamgr drill` was asked for. `plan`: what to build, but for its directory."""
 
     faults: tuple[Fault, ...]
     plan: Plan
+    conditions: Conditions
     json_path: Path | None
+    html_path: Path | None
     is_soak: bool
 
 
@@ -89,7 +104,11 @@ class Request:
 @click.option("--random", "at_random", is_flag=True, help="Faults by random choice among the names.")
 @click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="How many, with --random.")
 @click.option("--seed", type=int, help="Of the random choice; printed if not given.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write outcomes here.")
+@click.option("--json", "json_path", type=_FILE, callback=_writable, help="Write outcomes here.")
+@click.option("--html", "html_path", type=_FILE, callback=_writable, help="Write a page with pictures here.")
+@click.option(
+    "--report", "report_path", type=_FILE, help="Break nothing: make the page of --html from a file of --json."
+)
 @_DIRECTORY
 def drill(
     names: tuple[str, ...],
@@ -102,6 +121,8 @@ def drill(
     rounds: int,
     seed: int | None,
     json_path: Path | None,
+    html_path: Path | None,
+    report_path: Path | None,
     directory: Path | None,
 ) -> None:
     """Break a cluster on purpose and judge it by an independent client.
@@ -110,6 +131,9 @@ def drill(
     the next primary as soon as it is writable. Exit 0: every verdict is good; 1: writes lost, two primaries, no
     writes while a fault lasted, or a change of leader without need; 3: a drill could not be carried out.
     """
+    if report_path is not None:
+        _show_again(report_path, html_path, names)
+        return
     console = _console()
     faults = chosen_faults(names, on_netns=place == "netns", at_random=at_random)
     if at_random:
@@ -123,10 +147,22 @@ def drill(
     plan = plan_for(faults, on_netns=place == "netns", ttl_s=ttl_s, synchronous_mode=sync)
     try:
         with open_session(directory, netns=plan.on_netns, disks=plan.disks, clocks=plan.clocks) as session:
-            outcomes = _run_all(console, session, Request(tuple(faults), plan, json_path, at_random))
+            conditions = conditions_of(plan, place, shlex.join(["hamgr", *sys.argv[1:]]), seed if at_random else None)
+            request = Request(tuple(faults), plan, conditions, json_path, html_path, at_random)
+            outcomes = _run_all(console, session, request)
     except DrillError as error:
         _fail(console, error)
     raise SystemExit(exit_code(outcomes))
+
+
+def _show_again(report_path: Path, html_path: Path | None, names: Sequence[str]) -> None:
+    """The page of drills that were carried out before. Raises click.UsageError."""
+    if html_path is None or names:
+        raise click.UsageError("--report FILE takes no fault: it makes the page of --html FILE from a file of --json")
+    try:
+        write_page(html_path, read_json(report_path))
+    except BadReport as error:
+        raise click.UsageError(str(error)) from error
 
 
 def chosen_faults(names: Sequence[str], *, on_netns: bool, at_random: bool = False) -> list[Fault]:
@@ -188,6 +224,8 @@ def _run_all(console: Console, session: Session, request: Request) -> list[Outco
     finally:
         # Of a soak that was interrupted, too.
         print_summary(console, outcomes)
+        if request.html_path is not None:
+            write_page(request.html_path, Report(request.conditions, tuple(outcomes)))
         for folder in session.evidence:
             console.print(f"failed: {folder}", highlight=False, soft_wrap=True)
     return outcomes
@@ -201,7 +239,7 @@ def _tell(console: Console, request: Request, number: int, outcomes: Sequence[Ou
     else:
         print_outcome(console, f"{place} {fault.title}", outcomes[-1])
     if request.json_path is not None:
-        request.json_path.write_text(json.dumps([each.as_json() for each in outcomes], indent=1) + "\n")
+        write_json(request.json_path, Report(request.conditions, tuple(outcomes)))
 
 
 def _keep_evidence(console: Console, session: Session, name: str, outcome: Outcome) -> None:
@@ -215,7 +253,7 @@ def _run_one(session: Session, plan: Plan, fault: Fault, say: Say) -> Outcome:
         say("the cluster forms")
         return run_drill(session.need_cluster(plan), fault, say)
     except DrillError as error:
-        return Outcome(fault.name, plan.ttl_s, None, error=str(error))
+        return Outcome(fault.name, plan.ttl_s, None, error=str(error), title=fault.title)
 
 
 def _console() -> Console:

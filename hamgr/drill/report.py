@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hamgr.drill.run import Outcome
-from hamgr.drill.verdict import Verdict
+from hamgr.drill.summary import COLUMNS, ms, risks_in_words, summarised, verdict_in_words
 
 _BAR_WIDTH = 44
 
@@ -68,7 +67,7 @@ def print_outcome(console: Console, title: str, outcome: Outcome) -> None:
         f"  write gap {ms(verdict.write_gap_s)} (before the fault {ms(verdict.quiet_gap_s)}), "
         f"acknowledged writes {verdict.acknowledged}, "
         f"lost {verdict.lost + verdict.lost_pinned}, two primaries {ms(verdict.two_primaries_s)}, "
-        f"on record at risk {_risks(verdict)}, led by {' then '.join(verdict.leaderships)}",
+        f"on record at risk {risks_in_words(verdict)}, led by {' then '.join(verdict.leaderships)}",
         highlight=False,
     )
     back = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in verdict.rejoin_s.items() if seconds)
@@ -79,25 +78,10 @@ def print_outcome(console: Console, title: str, outcome: Outcome) -> None:
 
 def verdict_words(outcome: Outcome) -> str:
     """The verdict in a few words, with rich's colours."""
-    verdict = outcome.verdict
-    if verdict is None:
-        return "[red]NOT FINISHED[/red]"
-    wrong = []
-    if verdict.has_bad_losses:
-        wrong.append(f"{verdict.lost + verdict.lost_pinned} ACKNOWLEDGED WRITES LOST")
-    if verdict.two_primaries:
-        wrong.append(f"TWO PRIMARIES ({verdict.rows_of_old_primaries} rows of the old one)")
-    if verdict.timelines_twice:
-        wrong.append(f"TIMELINE {verdict.timelines_twice[0]} USED TWICE")
-    if outcome.moved_needlessly:
-        wrong.append("LEADER CHANGED WITHOUT NEED")
-    if outcome.stayed:
-        wrong.append("LEADER DID NOT CHANGE")
-    if outcome.stalled:
-        wrong.append("NOT WRITABLE WHILE IT LASTED")
-    if wrong:
-        return f"[red]{', '.join(wrong)}[/red]"
-    return "[green]good[/green]" + (", losses on record" if verdict.lost or verdict.lost_pinned else "")
+    text = verdict_in_words(outcome)
+    if not outcome.is_good:
+        return f"[red]{text}[/red]"
+    return text.replace("good", "[green]good[/green]", 1)
 
 
 def print_line(console: Console, title: str, outcome: Outcome) -> None:
@@ -118,50 +102,9 @@ def print_line(console: Console, title: str, outcome: Outcome) -> None:
 def print_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
     """One row per fault: medians and worst cases over its runs."""
     table = Table(title="drills")
-    for name in (
-        "fault",
-        "ttl",
-        "runs",
-        "gap median",
-        "gap max",
-        "quiet",
-        "lost",
-        "two primaries",
-        "changes",
-        "rejoin max",
-        "verdict",
-    ):
-        table.add_column(name, justify="left" if name in ("fault", "verdict") else "right")
-    by_fault: dict[tuple[str, float], list[Outcome]] = {}
-    for outcome in outcomes:
-        by_fault.setdefault((outcome.fault, outcome.ttl_s), []).append(outcome)
-    for (fault, ttl_s), runs in by_fault.items():
-        verdicts = [run.verdict for run in runs if run.verdict is not None]
-        gaps = [each.write_gap_s for each in verdicts if each.write_gap_s is not None]
-        rejoins = [seconds for each in verdicts for seconds in each.rejoin_s.values()]
-        worst = next((run for run in runs if not run.is_good), runs[0])
-        table.add_row(
-            fault,
-            f"{ttl_s:g} s",
-            str(len(runs)),
-            ms(statistics.median(gaps) if gaps else None),
-            ms(max(gaps, default=None)),
-            ms(max((each.quiet_gap_s for each in verdicts), default=None)),
-            str(sum(each.lost + each.lost_pinned for each in verdicts)),
-            ms(max((each.two_primaries_s for each in verdicts), default=0.0)),
-            str(max((each.leader_changes for each in verdicts), default=0)),
-            f"{max(rejoins, default=0.0):.2f} s",
-            verdict_words(worst),
-        )
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name in (COLUMNS[0], COLUMNS[-1]) else "right")
+    for row in summarised(outcomes):
+        *cells, verdict = row.cells()
+        table.add_row(*cells, f"[{'green' if row.is_good else 'red'}]{verdict}[/]")
     console.print(table)
-
-
-def _risks(verdict: Verdict) -> str:
-    """Bytes at risk by each record of a change."""
-    said = ("unknown" if risk is None else f"{risk} B" for risk in verdict.at_risk_bytes)
-    return " then ".join(said) or "nothing"
-
-
-def ms(seconds: float | None) -> str:
-    """A duration as people read it; None: writes never came back."""
-    return "never ended" if seconds is None else f"{seconds * 1000:.0f} ms"

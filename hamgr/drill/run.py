@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import psycopg
 
 from hamgr.drill.client import Client, NotWriting, make_table, stored_numbers
 from hamgr.drill.cluster import Cluster, Plan
+from hamgr.drill.course import PINNED, Course, course_of
 from hamgr.drill.errors import DrillError
 from hamgr.drill.fault import Fault, Victims, nothing
 from hamgr.drill.member import Member
@@ -48,6 +49,10 @@ class Outcome:
     """The leader did not change, although it was of no use."""
     stalled: bool = False
     """Writes did not come back before the fault was undone, although another member could have taken them."""
+    title: str = ""
+    """The fault in a sentence."""
+    course: Course | None = None
+    """What a picture is made from; None where there is no verdict."""
 
     @property
     def is_good(self) -> bool:
@@ -67,6 +72,8 @@ class Outcome:
             "undone_s": self.undone_s,
             "verdict": None if self.verdict is None else self.verdict.as_json(),
             "record": None if self.record is None else dict(self.record),
+            "title": self.title,
+            "course": None if self.course is None else asdict(self.course),
         }
 
 
@@ -95,9 +102,9 @@ def run_drill(cluster: Cluster, fault: Fault, say: Say) -> Outcome:
     try:
         return _run(cluster, fault, say)
     except DrillError as error:
-        return Outcome(fault.name, cluster.plan.ttl_s, None, error=str(error))
+        return Outcome(fault.name, cluster.plan.ttl_s, None, error=str(error), title=fault.title)
     except psycopg.Error as error:
-        return Outcome(fault.name, cluster.plan.ttl_s, None, error=f"SQL: {error}")
+        return Outcome(fault.name, cluster.plan.ttl_s, None, error=f"SQL: {error}", title=fault.title)
 
 
 def _run(cluster: Cluster, fault: Fault, say: Say) -> Outcome:
@@ -131,7 +138,15 @@ def _run(cluster: Cluster, fault: Fault, say: Say) -> Outcome:
         synchronous=cluster.plan.synchronous_mode != "off",
         at_risk_bytes=[None if record.get("may_be_more") else record.get("at_risk_bytes") for record in records],
     )
-    return outcome_of(fault, cluster.plan, harm, verdict, records)
+    course = course_of(
+        {"routed": acks[0], PINNED: acks[1]},
+        verdict,
+        fault_ns=harm.armed_ns,
+        end_ns=end_ns,
+        undone_ns=harm.undone_ns if harm.lasted else None,
+        records=records,
+    )
+    return replace(outcome_of(fault, cluster.plan, harm, verdict, records), course=course)
 
 
 def outcome_of(fault: Fault, plan: Plan, harm: Harm, verdict: Verdict, records: Sequence[Mapping[str, Any]]) -> Outcome:
@@ -146,6 +161,7 @@ def outcome_of(fault: Fault, plan: Plan, harm: Harm, verdict: Verdict, records: 
         undone_s=(harm.undone_ns - harm.armed_ns) / 1e9,
         stayed=fault.moves_leader is True and verdict.leader_changes == 0 and must_go_on,
         stalled=not harm.writes_came_back and must_go_on and fault.is_survivable,
+        title=fault.title,
     )
 
 

@@ -32,6 +32,10 @@ class Leadership:
     rows: tuple[Ack, ...]
 
     @property
+    def title(self) -> str:
+        return f"{self.host}/{self.timeline}"
+
+    @property
     def first_certain_ns(self) -> int:
         """By this instant it had committed a row."""
         return min(row.acknowledged_ns for row in self.rows)
@@ -147,7 +151,7 @@ def judge(
         acknowledged=len(routed) + len(pinned),
         two_primaries=two_primaries(everything),
         timelines_twice=timelines_twice(everything),
-        leaderships=tuple(f"{each.host}/{each.timeline}" for each in everything),
+        leaderships=tuple(each.title for each in everything),
         rejoin_s=dict(rejoin_s or {}),
         quiet_gap_s=quiet_gap_s(routed, fault_ns),
         synchronous=synchronous,
@@ -156,18 +160,23 @@ def judge(
 
 
 def write_gap_s(acks: Sequence[Ack], fault_ns: int, end_ns: int) -> float | None:
+    """Length of the longest gap; None when no write was acknowledged after the fault."""
+    if not any(fault_ns < ack.acknowledged_ns <= end_ns for ack in acks):
+        return None
+    begin_ns, back_ns = longest_gap(acks, fault_ns, end_ns)
+    return (back_ns - begin_ns) / 1e9
+
+
+def longest_gap(acks: Sequence[Ack], fault_ns: int, end_ns: int) -> tuple[int, int]:
     """Longest interval between consecutive acknowledgements in [last one before the fault, end].
 
-    None when no write was acknowledged after the fault. The tail up to `end_ns` counts as well: writes that
-    ceased again are a gap, too.
+    The tail up to `end_ns` counts as well: writes that ceased again are a gap, too.
     """
     instants = sorted(ack.acknowledged_ns for ack in acks if ack.acknowledged_ns <= end_ns)
-    after = [instant for instant in instants if instant > fault_ns]
-    if not after:
-        return None
     before = [instant for instant in instants if instant <= fault_ns]
-    edge = [*before[-1:], *after, end_ns]
-    return max(later - earlier for earlier, later in pairwise(edge)) / 1e9
+    after = [instant for instant in instants if instant > fault_ns]
+    edges = [*before[-1:], *after, end_ns]
+    return max(pairwise(edges), key=lambda pair: pair[1] - pair[0], default=(fault_ns, end_ns))
 
 
 def quiet_gap_s(acks: Sequence[Ack], fault_ns: int) -> float:
@@ -201,7 +210,7 @@ def two_primaries(leaderships: Sequence[Leadership]) -> tuple[TwoPrimaries, ...]
             # Once the newer one has ceased it does not count any longer.
             newer_end_ns = max(row.acknowledged_ns for row in newer.rows)
             seconds = (min(older.last_certain_ns, newer_end_ns) - begin_ns) / 1e9
-            found.append(TwoPrimaries(_title(older), _title(newer), seconds, len(late)))
+            found.append(TwoPrimaries(older.title, newer.title, seconds, len(late)))
     return tuple(found)
 
 
@@ -211,7 +220,3 @@ def timelines_twice(leaderships: Sequence[Leadership]) -> tuple[int, ...]:
     for each in leaderships:
         hosts.setdefault(each.timeline, set()).add(each.host)
     return tuple(sorted(timeline for timeline, names in hosts.items() if len(names) > 1))
-
-
-def _title(leadership: Leadership) -> str:
-    return f"{leadership.host}/{leadership.timeline}"
