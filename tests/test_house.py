@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "cli": {"core", "settings", "dcs"},
     "agent": {"core", "settings", "dcs", "postgres", "guard", "api"},
     "drill": set(),
+    "fleet": {"core", "settings", "dcs", "postgres", "guard", "agent", "drill"},
     "sim": {"core"},
     "version": set(),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -46,6 +47,12 @@ def write_json(path: Path, report: Report) -> None:
         allow_nan=False,
     )
     replace_file(path, text + "\n")
+
+
+def why_not_writable(path: Path) -> str:
+    """Why no file can be made at `path`, to be known before hours of work; empty: it can."""
+    folder = path.absolute().parent
+    return "" if os.access(folder, os.W_OK | os.X_OK) else f"no file can be written in {folder}"
 
 
 def replace_file(path: Path, text: str) -> None:

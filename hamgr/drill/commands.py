@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shlex
 import sys
@@ -15,7 +14,7 @@ import click
 from rich.console import Console
 
 from hamgr.drill.accounts import server_account
-from hamgr.drill.archive import BadReport, Report, read_json, write_json
+from hamgr.drill.archive import BadReport, Report, read_json, why_not_writable, write_json
 from hamgr.drill.cluster import Plan
 from hamgr.drill.conditions import Conditions, conditions_of
 from hamgr.drill.demo import progress, show_demo
@@ -68,8 +67,9 @@ def demo(keep: bool, ttl_s: int, directory: Path | None) -> None:
 
 def _writable(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
     """A path at which a file can be made: to be known before the drills, not after them."""
-    if path is not None and not os.access(path.absolute().parent, os.W_OK | os.X_OK):
-        raise click.BadParameter(f"no file can be written in {path.absolute().parent}")
+    refusal = why_not_writable(path) if path is not None else ""
+    if refusal:
+        raise click.BadParameter(refusal)
     return path
 
 

@@ -1,0 +1,1 @@
+"""A fleet of light agents against one etcd: what many clusters cost it."""
