@@ -13,7 +13,7 @@ from hamgr.dcs.keys import ScopeKeys
 from hamgr.dcs.remembered import recalled, remembered
 from hamgr.postgres.disk import Disk
 from hamgr.postgres.errors import ServerError
-from hamgr.postgres.files import read_text, remove, write_if_changed
+from hamgr.postgres.files import read_text, remove, write_beside
 
 DISK_TIMEOUT_S = 5.0
 
@@ -83,7 +83,7 @@ class Memory:
         async with self._writing:
             text = self._text
             if text != self._written:
-                await self._disk.run(lambda: write_if_changed(self._path, text), f"write {self._path}")
+                await self._disk.run(lambda: write_beside(self._path, text), f"write {self._path}")
                 self._written = text
                 self._is_failing = False
 

@@ -46,4 +46,9 @@ class Disk:
 def _translated(error: OSError, what: str) -> ServerBroken:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"cannot {what}: {error}", hint="free space on this file system or make it larger")
+    if error.errno == errno.EROFS:
+        return ServerBroken(
+            f"cannot {what}: {error}",
+            hint="mount it writable; if systemd's unit makes it so, name the directory above in ReadWritePaths=",
+        )
     return ServerBroken(f"cannot {what}: {error}")

@@ -43,6 +43,12 @@ def write_if_changed(path: Path, text: str, mode: int = SECRET_MODE) -> bool:
     return True
 
 
+def write_beside(path: Path, text: str) -> bool:
+    """As `write_if_changed`, of a file that stands beside the data directory, and on a new host comes before it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_if_changed(path, text)
+
+
 def remove(path: Path) -> bool:
     """There is no such file, durably; True if there was one."""
     try:
@@ -65,7 +71,7 @@ def sync_dir(path: Path) -> None:
 def write_passfile(path: Path, entries: dict[str, str]) -> bool:
     """libpq's password file has one line per role of `entries`, for any host and port; True if it changed."""
     lines = [f"*:*:*:{_escaped(user)}:{_escaped(word)}\n" for user, word in entries.items() if word]
-    return write_if_changed(path, "".join(lines))
+    return write_beside(path, "".join(lines))
 
 
 def _escaped(text: str) -> str:

@@ -151,14 +151,15 @@ async def test_a_file_that_is_odd_is_ignored_with_a_warning(
 async def test_a_failure_is_told_once_and_the_next_change_tries_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "absent" / "file"
+    path = tmp_path / "no directory" / "file"
+    path.parent.touch()
     memory = Memory(path, KEYS)
     running = asyncio.create_task(memory.run())
     for number in range(3):
         memory.note(seen(initialize_revision=number))
         await until(lambda: not memory._noted.is_set() and not memory._writing.locked(), "it was tried")
     assert len(caplog.records) == 1
-    path.parent.mkdir()
+    path.parent.unlink()
     await written(memory, path, seen())
     assert not running.done()
     running.cancel()

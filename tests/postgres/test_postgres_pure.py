@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ from hamgr.core.units import Lsn
 from hamgr.postgres import clone, configuration, control, files, wal
 from hamgr.postgres.config import Credentials, ServerConfig, option_arguments
 from hamgr.postgres.disk import Disk
-from hamgr.postgres.errors import ServerRefused, ServerUnavailable
+from hamgr.postgres.errors import ServerBroken, ServerRefused, ServerUnavailable
 from hamgr.postgres.probe import host_and_port
 
 SEGMENT = wal.DEFAULT_SEGMENT
@@ -89,6 +90,22 @@ def test_auto_conf_loses_only_what_would_override_the_upstream(pg_tmp: Path) -> 
 def test_passfile_escapes_what_libpq_splits_at(pg_tmp: Path) -> None:
     files.write_passfile(pg_tmp / "p", {"us:er": "a\\b:c", "peer": ""})
     assert (pg_tmp / "p").read_text() == "*:*:*:us\\:er:a\\\\b\\:c\n"
+
+
+def test_passfile_comes_before_the_data_directory_it_stands_beside(pg_tmp: Path) -> None:
+    """On a host that is to become a replica nothing is there yet."""
+    path = pg_tmp / "hamgr" / "data.pgpass"
+    files.write_passfile(path, {"replicator": "s"})
+    assert path.read_text() == "*:*:*:replicator:s\n"
+
+
+async def test_a_file_system_that_is_read_only_for_this_service_is_told_with_what_to_do() -> None:
+    def refused() -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with pytest.raises(ServerBroken, match=r"cannot make it: .* Read-only") as caught:
+        await Disk().run(refused, "make it")
+    assert "ReadWritePaths" in caught.value.hint
 
 
 def test_options_in_patronis_form_become_arguments() -> None:
