@@ -31,7 +31,7 @@ def main() -> int:
     try:
         loaded = load(path)
     except SettingsError as error:
-        print(error, file=sys.stderr)
+        journal.complain(str(error))
         return EXIT_REFUSED_CONFIGURATION
     runtime_dir = os.environ.get("HAMGR_RUNTIME_DIR") or loaded.settings.runtime_dir
     journal.set_up(loaded.settings.log.level, as_json=loaded.settings.log.is_json)

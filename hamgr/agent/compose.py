@@ -42,6 +42,7 @@ from hamgr.core.facts import (
     StopOrdered,
 )
 from hamgr.core.pipeline import Record
+from hamgr.core.portrait import status_line
 from hamgr.core.result import Outcome
 from hamgr.core.state import State
 from hamgr.core.units import Instant, Term, after
@@ -154,6 +155,7 @@ class Agent:
         """After each decision: a fresh snapshot for REST, and a permit for the renewal."""
         self._port.publish(pulse)
         state = pulse.state
+        self._link.show(status_line(state, pulse.decision.reason))
         if state.cluster is not None and state.cluster.revision:
             self._memory.note(state.cluster)
             self._report_problems(state.cluster.problems)

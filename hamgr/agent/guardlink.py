@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hamgr.core.server import ServerIdentity
 from hamgr.core.units import Instant, Term
+from hamgr.guard.commands import drop_command
 from hamgr.guard.layout import (
     PAGE_NAME,
     PRIORITY_REALTIME,
@@ -76,6 +77,8 @@ class GuardLink:
         self.watched = watched_page(runtime_dir, page)
         """What a sentry in the server has to know of the page."""
         self._moving = threading.Lock()
+        self._runtime_dir = runtime_dir
+        self._shown: tuple[str, ServerIdentity] | None = None
 
     async def spawn(self, argv: Sequence[str]) -> ServerIdentity:
         """The guard has started that program. Raises ServerBroken with the guard's words if it could not."""
@@ -207,6 +210,12 @@ class GuardLink:
     def beat(self) -> None:
         """Tell the guard that the decision loop runs."""
         self.page.agent_heartbeat_ns = boottime_ns()
+
+    def show(self, status: str) -> None:
+        """The service manager, if there is one, has that line for people; of each guard, once. Never blocks."""
+        showing = (status, self.guard)
+        if self.page.supervised and showing != self._shown and drop_command(self._runtime_dir, "status", status):
+            self._shown = showing
 
     @property
     def is_alive(self) -> bool:

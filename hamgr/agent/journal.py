@@ -20,11 +20,14 @@ from hamgr.core.result import Outcome, Result
 from hamgr.core.sentences import sentence
 from hamgr.core.state import State
 from hamgr.core.units import Instant
+from hamgr.guard.host import ERROR, INFO, WARNING, logs_to_journal
 
 LOGGER = logging.getLogger("hamgr")
 QUIET_ACTIONS = (PutStatus, PutMember, PutRoster, EnsureSlots, EnsureSentry, AskPeers)
 FLIGHT_RECORDER_EVENTS = 500
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
+PRIORITIES = {logging.DEBUG: INFO + 1, logging.INFO: INFO, logging.WARNING: WARNING, logging.ERROR: ERROR}
+"""Level -> priority of syslog(3)."""
 CHANGING_VALUES = ("left_s", "behind")
 WARNINGS = frozenset(
     {
@@ -76,10 +79,42 @@ class TextLines(logging.Formatter):
         return time.strftime(datefmt or TIME_FORMAT, time.gmtime(record.created))
 
 
+class JournalLines(logging.Formatter):
+    """`<priority>message`: systemd's journal reads the priority, and dates the line itself. A traceback follows in
+    lines of its own.
+    """
+
+    def __init__(self, lines: logging.Formatter) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _marked(self._lines.format(record), PRIORITIES.get(record.levelno, ERROR))
+
+
+class MessageLines(logging.Formatter):
+    """`message`, on one line whatever it quotes."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return " ".join(record.getMessage().split("\n"))
+
+
+def _marked(text: str, priority: int) -> str:
+    return "\n".join(f"<{priority}>{line}" for line in text.splitlines())
+
+
+def complain(text: str) -> None:
+    """An error on standard error, before anybody has said how the log is wanted."""
+    print(_marked(text, ERROR) if logs_to_journal() else text, file=sys.stderr)
+
+
 def set_up(level: str, *, as_json: bool) -> None:
     """Send the log to standard error from now on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if as_json else TextLines())
+    if logs_to_journal():
+        handler.setFormatter(JournalLines(JsonLines() if as_json else MessageLines()))
+    else:
+        handler.setFormatter(JsonLines() if as_json else TextLines())
     LOGGER.handlers[:] = [handler]
     LOGGER.propagate = False
     LOGGER.setLevel(level)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from hamgr.agent.guard_replacement import guard_command
+from hamgr.agent.journal import complain
 from hamgr.guard.layout import EXIT_REFUSED_CONFIGURATION
 from hamgr.settings import SettingsError, load
 
@@ -21,20 +22,19 @@ def command(file: Path) -> None:
         loaded = load(file)
     except SettingsError as error:
         for problem in error.problems:
-            click.echo(str(problem), err=True)
+            complain(str(problem))
         sys.exit(EXIT_REFUSED_CONFIGURATION)
     if os.geteuid() == 0:
         # Before anything is made: a runtime directory of root's would keep the right user's agent from starting.
-        click.echo("PostgreSQL does not run as root: start `hamgr agent` as the server's user", err=True)
+        complain("PostgreSQL does not run as root: start `hamgr agent` as the server's user")
         sys.exit(EXIT_REFUSED_CONFIGURATION)
     settings = loaded.settings
     try:
         os.makedirs(settings.runtime_dir, mode=0o700, exist_ok=True)
     except OSError as error:
-        click.echo(
+        complain(
             f"cannot make {settings.runtime_dir}: {error.strerror}. Make it for this user "
-            "(systemd: RuntimeDirectory=hamgr), or set guard.runtime_dir to a directory on tmpfs",
-            err=True,
+            "(systemd: RuntimeDirectory=hamgr), or set guard.runtime_dir to a directory on tmpfs"
         )
         sys.exit(EXIT_REFUSED_CONFIGURATION)
     argv = guard_command(file, loaded)

@@ -9,12 +9,16 @@ from hamgr.core.actions import Clone, InitDb, Reinitialize, RestartServer, StopS
 from hamgr.core.cluster import ClusterView, Member
 from hamgr.core.health import leader_position, replication_state, sync_role, tags_as_json
 from hamgr.core.precheck import known_position
+from hamgr.core.reasons import Code, Reason
 from hamgr.core.scene import upstream_of
+from hamgr.core.sentences import sentence
 from hamgr.core.server import DataDir, Phase, ServerView
 from hamgr.core.state import State
 from hamgr.core.units import Instant, Lsn, WallTime
 
 UNKNOWN = "unknown"
+
+ORDINARY = frozenset({Code.LEADING, Code.FOLLOWING})
 
 STATE_OF_ACTION = (
     (InitDb, "initializing new cluster"),
@@ -66,6 +70,20 @@ def status_body(state: State, now: Instant, wall: WallTime, scope: str, note: st
     body["term"] = cluster.term if cluster else state.lease.term
     body["note"] = "; ".join(part for part in (note, state.progress) if part)
     return body
+
+
+def status_line(state: State, reason: Reason) -> str:
+    """What this member is, in one line for a service manager; the reason only where it is not an ordinary one."""
+    server, cluster = state.server, state.cluster
+    leader = cluster.leader.name if cluster is not None and cluster.leader is not None else ""
+    term = cluster.term if cluster is not None else state.lease.term
+    if leader == state.me.name:
+        led = f"leader in term {term}"
+    else:
+        led = f"leader is {leader}, term {term}" if leader else f"no leader, term {term}"
+    doing = replication_state(state) if server.is_replica else ""
+    line = f"{state.me.name}: {server_role(server)}, {doing or server_state(state)}; {led}"
+    return line if reason.code in ORDINARY else f"{line}; {sentence(reason)}"
 
 
 def _answered(state: State) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The guard's socket: `<runtime_dir>/guard.sock`, SOCK_SEQPACKET, one datagram per command or answer.
 
-Fields are separated by NUL. Commands: `ping`, `kill`, `start <argv...>`, `retire` (to a stand-in, from the guard that
-takes its place). Answers: `pong <guard pid>`, `killed <n>`, `started <pid> <start ticks>`, `retiring`, `error <text>`.
-To all: `exited <pid> <wait status>`, -1 = unknown.
+Fields are separated by NUL. Commands: `ping`, `kill`, `start <argv...>`, `status <text>` (for the service manager; no
+answer), `retire` (to a stand-in, from the guard that takes its place). Answers: `pong <guard pid>`, `killed <n>`,
+`started <pid> <start ticks>`, `retiring`, `error <text>`. To all: `exited <pid> <wait status>`, -1 = unknown.
 
 `_socket` and not `socket`: the latter costs half a mebibyte of selectors and enumerations.
 """
@@ -110,11 +110,17 @@ class Clients:
 
 def ask_to_retire(runtime_dir: str) -> None:
     """The stand-in there, if any, has been asked to make room. Its answer is that the lock becomes free."""
+    drop_command(runtime_dir, "retire")
+
+
+def drop_command(runtime_dir: str, *fields: str) -> bool:
+    """A command to which no answer is awaited; whether a guard will read it. Never blocks."""
     asking = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
     try:
         asking.connect(os.path.join(runtime_dir, SOCKET_NAME))
-        asking.send(b"retire", _socket.MSG_NOSIGNAL)
+        asking.send(os.fsencode("\0".join(fields)), _socket.MSG_NOSIGNAL)
     except OSError:
-        return
+        return False
     finally:
         asking.close()
+    return True

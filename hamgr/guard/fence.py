@@ -8,7 +8,7 @@ from __future__ import annotations
 import _signal as signal  # type: ignore[import-not-found]  # `signal` itself costs 0.7 MiB of enumerations
 import os
 
-from hamgr.guard.host import say
+from hamgr.guard.host import ERROR, say
 from hamgr.guard.layout import SharedPage, boottime_ns
 from hamgr.guard.processes import (
     NOBODY,
@@ -27,7 +27,18 @@ _HASTY_SWEEPS = 500
 class Fence:
     """What a fence needs to know and how far it has come."""
 
-    __slots__ = ("_arming", "_data_dir", "_empty_sweeps", "_killed", "_page", "_sweeps", "active", "servers", "spared")
+    __slots__ = (
+        "_arming",
+        "_data_dir",
+        "_empty_sweeps",
+        "_group",
+        "_killed",
+        "_page",
+        "_sweeps",
+        "active",
+        "servers",
+        "spared",
+    )
 
     def __init__(self, page: SharedPage, data_dir: str) -> None:
         self._page = page
@@ -81,7 +92,8 @@ class Fence:
                 self._killed.add(process.identity)
         self._sweeps += 1
         if living and self._sweeps == _HASTY_SWEEPS:
-            say("still alive after SIGKILL, trying on: " + " ".join(str(process.pid) for process in living[:20]))
+            names = " ".join(str(process.pid) for process in living[:20])
+            say(f"still alive after SIGKILL, trying on: {names}", ERROR)
         self._empty_sweeps = 0 if living else self._empty_sweeps + 1
         if self._empty_sweeps < _EMPTY_SWEEPS_NEEDED:
             return False

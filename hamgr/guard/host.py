@@ -9,16 +9,33 @@ import select
 
 from hamgr.guard.layout import PRIORITY_NORMAL, PRIORITY_RAISED, PRIORITY_REALTIME
 
+ERROR, WARNING, INFO = 3, 4, 6
+"""Priorities of log lines. Source: syslog(3)."""
+
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
+_LONGEST_STATUS = 500
 
 
-def say(text: str) -> None:
+def logs_to_journal() -> bool:
+    """Whether stderr is systemd's journal: it dates lines itself, and reads a priority, `<N>`, at their beginning.
+
+    Source: systemd.exec(5), $JOURNAL_STREAM; sd-daemon(3).
+    """
+    try:
+        stderr = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stderr.st_dev}:{stderr.st_ino}"
+
+
+def say(text: str, priority: int = INFO) -> None:
     """One line on stderr, or none: a reader that is gone or stuck must not stop the guard."""
     writable = select.poll()
     writable.register(2, select.POLLOUT)
+    mark = f"<{priority}>" if logs_to_journal() else ""
     try:
         if writable.poll(0):
-            os.write(2, f"hamgr-guard: {text}\n".encode(errors="replace")[:4096])
+            os.write(2, f"{mark}hamgr-guard: {text}\n".encode(errors="replace")[:4096])
     except OSError:
         return
 
@@ -77,6 +94,10 @@ class ServiceManager:
             self._socket = _socket.socket(_socket.AF_UNIX, kind)
             limit_us = os.environ.get("WATCHDOG_USEC", "")
             self.watchdog_ns = int(limit_us) * 1000 // 3 if limit_us.isdigit() else 0
+
+    def show(self, status: str) -> None:
+        """What `systemctl status` shows of this service; one line, or it could be read as other news."""
+        self.tell("STATUS=" + " ".join(status.split())[:_LONGEST_STATUS])
 
     def tell(self, state: str) -> None:
         """Send it, or leave it: a full or missing socket is not the guard's trouble."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal as signal  # type: ignore[import-not-found]  # `signal` itself costs 0.7 MiB of enumerations
 import os
 
-from hamgr.guard.host import say
+from hamgr.guard.host import ERROR, INFO, WARNING, say
 from hamgr.guard.layout import EXIT_REPLACE_ME, SharedPage, boottime_ns
 from hamgr.guard.processes import (
     NOBODY,
@@ -79,7 +79,7 @@ class Keeper:
         try:
             pid, reader = spawn(self._argv, agent_environment(self._runtime_dir))
         except OSError as error:
-            say(f"cannot fork an agent: {error.strerror}")
+            say(f"cannot fork an agent: {error.strerror}", ERROR)
             self.start_due_ns = now + SECOND
             return None
         process = read_process(pid)
@@ -108,7 +108,7 @@ class Keeper:
         else:
             silent_ns, allowed_ns = now - max(self._started_ns, self._awake_since_ns), _FIRST_HEARTBEAT_NS
         if silent_ns > allowed_ns:
-            say(f"agent {self.agent[0]} is frozen: no heartbeat for {silent_ns / SECOND:.1f} s, killed")
+            say(f"agent {self.agent[0]} is frozen: no heartbeat for {silent_ns / SECOND:.1f} s, killed", WARNING)
             self.kill(now)
         return False
 
@@ -128,8 +128,8 @@ class Keeper:
             send_signal(process.identity, signal.SIGKILL)
         self.agent = NOBODY
 
-    def schedule(self, code: int | None) -> None:
-        """Set when the next one starts. `code`: exit code, negative = by signal, None = unknown (adopted)."""
+    def schedule(self, code: int | None) -> str:
+        """Set when the next one starts; how the last one ended. `code`: negative = by signal, None = unknown."""
         now = boottime_ns()
         if code == EXIT_REPLACE_ME:
             self._short_lives, delay_ns = 0, 0
@@ -139,4 +139,6 @@ class Keeper:
             delay_ns = back_off_ns(self._short_lives)
         self.start_due_ns = now + delay_ns
         how = "ended in an unknown way" if code is None else f"died of signal {-code}" if code < 0 else f"exited {code}"
-        say(f"agent {how}, next one " + (f"in {delay_ns / SECOND:.1f} s" if delay_ns else "at once"))
+        news = f"agent {how}, next one " + (f"in {delay_ns / SECOND:.1f} s" if delay_ns else "at once")
+        say(news, INFO if code == EXIT_REPLACE_ME else WARNING)
+        return news

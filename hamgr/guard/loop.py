@@ -14,7 +14,7 @@ from hamgr.guard.births import Births
 from hamgr.guard.commands import Clients
 from hamgr.guard.events import Events
 from hamgr.guard.fence import Fence
-from hamgr.guard.host import ServiceManager, say
+from hamgr.guard.host import ERROR, WARNING, ServiceManager, say
 from hamgr.guard.keeper import SECOND, Keeper
 from hamgr.guard.layout import EXIT_REFUSED_CONFIGURATION, SharedPage, boottime_ns
 from hamgr.guard.orders import Orders
@@ -86,7 +86,7 @@ class Guard:
     def _turn(self) -> None:
         now = boottime_ns()
         if now - self._last_turn_ns > _ABSENCE_NS:
-            say(f"did not run for {(now - self._last_turn_ns) / SECOND:.1f} s (suspended or starved)")
+            say(f"did not run for {(now - self._last_turn_ns) / SECOND:.1f} s (suspended or starved)", WARNING)
             self._keeper.forgive_absence(now)
         self._last_turn_ns = now
         self._page.guard_heartbeat_ns = now
@@ -142,14 +142,17 @@ class Guard:
             left_ns = deadline_ns - self._orders.kill_budget_ns - boottime_ns()
             if deadline_ns and left_ns < _MILLISECOND:
                 self._fence.begin()
-                say(f"deadline of term {page.term} reached, killing the server")
+                say(f"deadline of term {page.term} reached, killing the server", ERROR)
         if self._fence.active and self._fence.sweep():
             self._on_fenced()
         self._watchdog.mind(boottime_ns(), page.armed)
 
     def _on_fenced(self) -> None:
         took_ns = self._page.fenced_at_ns - self._page.fence_began_ns
-        say(f"fenced: {self._fence.killed_count} processes killed in {took_ns / _MILLISECOND:.0f} ms, none left")
+        say(
+            f"fenced: {self._fence.killed_count} processes killed in {took_ns / _MILLISECOND:.0f} ms, none left",
+            WARNING,
+        )
         asked, self._killing_for = self._killing_for, []
         for fd in asked:
             self._answer(fd, "killed", self._fence.killed_count)
@@ -225,7 +228,7 @@ class Guard:
             elif code == EXIT_REFUSED_CONFIGURATION and not self._fence.server_lives():
                 self._exit_status = code
             else:
-                self._keeper.schedule(code)
+                self._manager.show(self._keeper.schedule(code))
 
     # ---- the end
 
@@ -234,29 +237,29 @@ class Guard:
         if not self._fence.server_lives():
             self._exit_status = 0
         elif self._page.armed and self._page.deadline_ns:
-            say("agent ended and left an armed server: guarding it to its deadline")
+            say("agent ended and left an armed server: guarding it to its deadline", WARNING)
             self._phase = _LEAVING
         else:
-            say("agent ended, the server is left running, disarmed")
+            say("agent ended, the server is left running, disarmed", WARNING)
             self._exit_status = 0
 
     def _stop_server(self) -> None:
         self._phase = _SERVER_STOPS
         self._phase_due_ns = boottime_ns() + self._orders.stop_timeout_ns // 3
         for root in self._fence.roots():
-            say(f"stopping the server (fast), postmaster {root[0]}")
+            say(f"stopping the server (fast), postmaster {root[0]}", WARNING)
             send_signal(root, signal.SIGINT)
 
     def _mind_phase(self, now: int) -> None:
         if self._phase == _AGENT_STOPS and now >= self._phase_due_ns:
-            say("agent did not stop in time, killed")
+            say("agent did not stop in time, killed", ERROR)
             self._keeper.kill(now)
             self._stop_server()
         elif self._phase == _SERVER_STOPS and not self._fence.active:
             if not self._fence.server_lives():
                 self._exit_status = 1
             elif now >= self._phase_due_ns:
-                say("server did not stop in time, killing it")
+                say("server did not stop in time, killing it", ERROR)
                 self._phase = _LAST_FENCE
                 self._fence.begin()
         elif (
@@ -315,6 +318,8 @@ class Guard:
         elif fields == ["kill"]:
             self._killing_for.append(fd)
             self._fence.begin()
+        elif len(fields) == 2 and fields[0] == "status":
+            self._manager.show(fields[1])
         elif fields == ["retire"]:
             self._retire(fd)
         elif fields and fields[0] == "start":
@@ -341,7 +346,7 @@ class Guard:
         """The program runs, or never will."""
         if asked_by is None:
             if complaint:
-                say(complaint)
+                say(complaint, ERROR)
         elif complaint:
             self._fence.servers.pop(pid, None)
             self._answer(asked_by, "error", complaint)

@@ -7,7 +7,7 @@ import os
 import time
 
 from hamgr.guard.commands import ask_to_retire
-from hamgr.guard.host import lock_memory, raise_priority, say, take_name
+from hamgr.guard.host import ERROR, WARNING, lock_memory, raise_priority, say, take_name
 from hamgr.guard.layout import PAGE_NAME, SharedPage
 from hamgr.guard.loop import Guard
 from hamgr.guard.orders import Orders
@@ -56,7 +56,7 @@ def _become_the_guard(page: SharedPage, orders: Orders) -> None:
     page.memory_locked = int(no_lock is None)
     for complaint in (no_priority, no_lock):
         if complaint:
-            say(complaint)
+            say(complaint, WARNING)
     page.stand_in = int(orders.is_stand_in)
     page.guard_start_ticks = own.start_ticks if own else 0
     page.guard_pid = os.getpid()
@@ -67,13 +67,13 @@ def main(arguments: list[str]) -> int:
     try:
         orders = Orders(arguments)
     except ValueError as error:
-        say(str(error))
+        say(str(error), ERROR)
         return EXIT_USAGE
     take_name()
     try:
         page = SharedPage.open(orders.runtime_dir)
     except OSError as error:
-        say(f"cannot open the page in {orders.runtime_dir}: {error.strerror}")
+        say(f"cannot open the page in {orders.runtime_dir}: {error.strerror}", ERROR)
         return EXIT_USAGE
     if orders.is_stand_in:
         if not _lock(orders.runtime_dir):
@@ -83,12 +83,12 @@ def main(arguments: list[str]) -> int:
             return 0
         os.setsid()
     elif not _lock_with_patience(page, orders.runtime_dir):
-        say(f"another guard, pid {page.guard_pid}, holds {orders.runtime_dir}")
+        say(f"another guard, pid {page.guard_pid}, holds {orders.runtime_dir}", ERROR)
         return EXIT_SECOND_GUARD
     _become_the_guard(page, orders)
     try:
         guard = Guard(page, orders)
     except OSError as error:
-        say(f"cannot listen in {orders.runtime_dir}: {error}")
+        say(f"cannot listen in {orders.runtime_dir}: {error}", ERROR)
         return EXIT_USAGE
     return guard.run()

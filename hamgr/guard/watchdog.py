@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from hamgr.guard.host import say
+from hamgr.guard.host import WARNING, say
 from hamgr.guard.layout import WATCHDOG_ACTIVE, WATCHDOG_FAILED, WATCHDOG_OFF, SharedPage
 
 _SECOND_NS = 1_000_000_000
@@ -100,7 +100,7 @@ class Watchdog:
         """Once for each trouble."""
         if text not in self._said:
             self._said.add(text)
-            say(f"watchdog device {self._device}: {text}")
+            say(f"watchdog device {self._device}: {text}", WARNING)
 
     def release(self) -> None:
         """No server is bound: the device is switched off."""

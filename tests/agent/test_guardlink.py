@@ -230,3 +230,43 @@ def test_a_promise_is_on_the_page_and_a_shorter_one_does_not_cut_it(tmp_path: Pa
     link.note_promise(after(at, 5.0))
     link.note_promise(after(at, 2.0))
     assert SharedPage.open(str(tmp_path)).promised_until_ns == nanoseconds(after(at, 5.0))
+
+
+async def test_a_service_manager_is_told_each_line_once_and_again_by_the_next_guard(
+    guard: Bench, linked: GuardLink
+) -> None:
+    heard: list[str] = []
+    path = guard.runtime_dir / SOCKET_NAME
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as ear:
+        path.unlink()
+        ear.bind(str(path))
+        ear.listen()
+        ear.settimeout(0.2)
+        linked.show("nobody would read this")
+        linked.page.supervised = 1
+        for line in ("one", "one", "two"):
+            linked.show(line)
+        linked.page.guard_start_ticks += 1
+        linked.show("two")
+        while len(heard) < 3:
+            client, _ = ear.accept()
+            with client:
+                heard.append(client.recv(1000).decode())
+        with pytest.raises(TimeoutError):
+            ear.accept()
+    assert heard == ["status\0one", "status\0two", "status\0two"]
+
+
+async def test_a_guard_that_is_not_there_is_told_later(guard: Bench, linked: GuardLink) -> None:
+    path = guard.runtime_dir / SOCKET_NAME
+    path.unlink()
+    linked.page.supervised = 1
+    linked.show("one")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as ear:
+        ear.bind(str(path))
+        ear.listen()
+        ear.settimeout(20)
+        linked.show("one")
+        client, _ = ear.accept()
+        with client:
+            assert client.recv(1000) == b"status\0one"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,7 @@ from hamgr.core.decide import Decision
 from hamgr.core.reasons import Code, Reason, because
 from hamgr.core.result import Outcome, Result
 from hamgr.core.sentences import sentence
+from hamgr.guard import host
 from tests.agent.workbench import TERM, Bench, leading, member
 
 DONE = Outcome(Result.DONE)
@@ -85,6 +88,37 @@ def test_a_defect_is_one_json_line_with_its_traceback(capsys: pytest.CaptureFixt
         LOGGER.exception("ending")
     (line,) = lines(capsys)
     assert "ZeroDivisionError: a defect" in json.loads(line)["traceback"]
+
+
+def test_in_systemds_journal_each_line_has_its_priority_and_no_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dates lines itself, and what has no priority counts as information."""
+    with (tmp_path / "journal").open("w") as stream:
+        found = os.fstat(stream.fileno())
+        monkeypatch.setattr(host.os, "fstat", lambda _: found)
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+        monkeypatch.setattr(module.sys, "stderr", stream)
+        module.set_up("DEBUG", as_json=False)
+        LOGGER.debug("routine")
+        decided(Journal(), because(Code.LEADING, term=TERM))
+        LOGGER.warning("said by a server: %s", "two\nlines")
+        try:
+            raise ZeroDivisionError("a defect")
+        except ZeroDivisionError:
+            LOGGER.exception("ending")
+        module.complain("first\nsecond")
+    routine, decision, quoted, ending, *traceback, first, second = (tmp_path / "journal").read_text().splitlines()
+    assert (routine, decision) == ("<7>routine", f"<6>leading in term {TERM}")
+    assert (quoted, ending) == ("<4>said by a server: two lines", "<3>ending")
+    assert traceback
+    assert all(line.startswith("<3>") for line in traceback)
+    assert (first, second) == ("<3>first", "<3>second")
+
+
+def test_elsewhere_an_error_at_the_start_is_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    module.complain("first\nsecond")
+    assert lines(capsys) == ["first", "second"]
 
 
 def test_the_term_is_a_number_in_every_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,8 @@ from hamgr.core.health import (
     why_not_ready,
 )
 from hamgr.core.policy import Policy
-from hamgr.core.portrait import cluster_body, server_role, server_state, status_body
+from hamgr.core.portrait import cluster_body, server_role, server_state, status_body, status_line
+from hamgr.core.reasons import Code, because
 from hamgr.core.server import DataDir, Phase, ServerView, Walsender
 from hamgr.core.state import Lease, Myself, State, UnderWay
 from hamgr.core.units import Instant, Lsn, Term, Timeline, WallTime
@@ -333,6 +334,20 @@ def test_status_of_a_member_that_knows_nothing_claims_nothing() -> None:
     assert body["cluster_unlocked"] is True
     assert "xlog" not in body
     assert body["dcs_last_seen"] == 0
+
+
+def test_status_line_says_who_leads_and_the_reason_only_where_it_is_not_an_ordinary_one() -> None:
+    following = because(Code.FOLLOWING, leader="one")
+    assert status_line(primary(), because(Code.LEADING, term=4)) == "one: primary, running; leader in term 4"
+    assert status_line(replica(), following) == "two: replica, streaming; leader is one, term 4"
+    alone = replica(cluster=cluster(""))
+    waiting = because(Code.WAIT_LEADER, why="nobody voted")
+    assert status_line(alone, waiting).endswith("; no leader, term 4; waiting for a leader: nobody voted")
+
+
+def test_status_line_of_a_member_that_knows_nothing_claims_nothing() -> None:
+    line = status_line(State(me=Myself("one")), because(Code.NO_VIEW, error="no answer"))
+    assert line == "one: replica, unknown; no leader, term 0; etcd has not been read yet: no answer"
 
 
 def test_dead_server_is_never_called_primary() -> None:

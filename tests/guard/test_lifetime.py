@@ -126,6 +126,32 @@ def test_service_manager_hears_of_readiness_life_and_end(bench: Bench) -> None:
         told = ear.recv(100)
 
 
+def test_service_manager_shows_what_the_agent_says_of_the_member_and_nothing_else(bench: Bench) -> None:
+    ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ear.bind(str(bench.root / "notify"))
+    ear.settimeout(20)
+    environment = {**os.environ, "NOTIFY_SOCKET": str(bench.root / "notify")}
+    bench.guard = subprocess.Popen(bench.argv("beat"), stderr=bench.stderr, env=environment)
+    assert ear.recv(100) == b"READY=1"
+    client = bench.connect()
+    client.send(b"status\0leader in term 3\nWATCHDOG=1\n" + b"x" * 1000)
+    assert ear.recv(1000) == b"STATUS=leader in term 3 WATCHDOG=1 " + b"x" * 472
+    wait_until(lambda: len(bench.agent_log()) == 1, "the agent runs")
+    os.kill(int(bench.agent_log()[0].split()[1]), signal.SIGKILL)
+    assert ear.recv(1000) == b"STATUS=agent died of signal 9, next one at once"
+
+
+def test_journal_gets_a_priority_and_other_logs_do_not(bench: Bench) -> None:
+    log = bench.root / "journal"
+    with log.open("wb") as journal:
+        found = os.fstat(journal.fileno())
+        for inode in (found.st_ino, found.st_ino + 1):
+            environment = {**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{inode}"}
+            subprocess.run([*bench.argv("beat")[:4], "--dance"], stderr=journal, env=environment, check=False)
+    complaint = "hamgr-guard: the agent's command line is missing (after --)"
+    assert log.read_text().splitlines() == [f"<3>{complaint}", complaint]
+
+
 def test_arguments_that_make_no_sense_are_refused(bench: Bench) -> None:
     good = bench.argv("beat")
     for argv in (good[:-4], [*good[:5], "--dance=1", *good[5:]], [a.replace("-timeout=1", "-timeout=x") for a in good]):
