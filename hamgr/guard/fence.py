@@ -1,5 +1,7 @@
 """The fence: stop the postmaster from forking, kill the whole tree, look again until none is left.
 
+Where the server has a control group of its own, that is killed as one first.
+
 One `sweep` per turn of the guard's loop, so that heartbeat, reaping and commands go on while processes die.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import _signal as signal  # type: ignore[import-not-found]  # `signal` itself costs 0.7 MiB of enumerations
 import os
 
+from hamgr.guard.cgroup import ServerGroup
 from hamgr.guard.host import ERROR, say
 from hamgr.guard.layout import SharedPage, boottime_ns
 from hamgr.guard.processes import (
@@ -40,15 +43,16 @@ class Fence:
         "spared",
     )
 
-    def __init__(self, page: SharedPage, data_dir: str) -> None:
+    def __init__(self, page: SharedPage, data_dir: str, group: ServerGroup | None) -> None:
         self._page = page
+        self._group = group
         self._data_dir = data_dir
         self.servers: dict[int, Identity] = {}
         """Children of the guard that were started as servers, also those that have not reached exec."""
         self.spared: set[int] = {os.getpid(), 1}
         self.active = False
         self._arming = 0
-        self._killed: set[Identity] = set()
+        self._killed: set[int] = set()
         self._empty_sweeps = 0
         self._sweeps = 0
 
@@ -86,10 +90,12 @@ class Fence:
 
     def sweep(self) -> bool:
         """Kill what is there. True when nothing is left, for the second time in a row; then it is on the page."""
+        if self._group is not None:
+            self._killed.update(self._group.kill())
         living = server_tree(self.roots(), self._directories(), self.spared)
         for process in living:
             if kill(process):
-                self._killed.add(process.identity)
+                self._killed.add(process.pid)
         self._sweeps += 1
         if living and self._sweeps == _HASTY_SWEEPS:
             names = " ".join(str(process.pid) for process in living[:20])

@@ -11,6 +11,7 @@ import _signal as signal  # type: ignore[import-not-found]  # `signal` itself co
 import os
 
 from hamgr.guard.births import Births
+from hamgr.guard.cgroup import ServerGroup
 from hamgr.guard.commands import Clients
 from hamgr.guard.events import Events
 from hamgr.guard.fence import Fence
@@ -44,10 +45,11 @@ class Guard:
         self._page = page
         self._orders = orders
         self._clients = Clients(orders.runtime_dir)
-        self._fence = Fence(page, orders.data_dir)
-        self._keeper = Keeper(page, orders.runtime_dir, orders.agent_argv, orders.agent_timeout_ns)
         self._manager = ServiceManager()
         page.supervised = int(self._manager.is_there)
+        self._group = ServerGroup(orders.runtime_dir) if self._manager.is_there else None
+        self._fence = Fence(page, orders.data_dir, self._group)
+        self._keeper = Keeper(page, orders.runtime_dir, orders.agent_argv, orders.agent_timeout_ns)
         self._watchdog = Watchdog(page, orders.watchdog)
         self._events = Events()
         self._births = Births(self._events, self._on_exec)
@@ -334,7 +336,7 @@ class Guard:
             self._answer(fd, "error", "a fence is under way")
         else:
             try:
-                pid, reader = spawn(argv, server_environment(), self._orders.data_dir)
+                pid, reader = spawn(argv, server_environment(), self._orders.data_dir, self._group)
             except OSError as error:
                 self._answer(fd, "error", f"cannot fork: {error.strerror}")
                 return

@@ -9,6 +9,8 @@ from __future__ import annotations
 import _signal as signal  # type: ignore[import-not-found]  # `signal` itself costs 0.7 MiB of enumerations
 import os
 
+from hamgr.guard.cgroup import ServerGroup
+
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD)
 # Python ignores these, and exec hands "ignored" down.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -30,8 +32,12 @@ def server_environment() -> dict[str, str]:
     }
 
 
-def spawn(argv: list[str], environment: dict[str, str], directory: str | None = None) -> tuple[int, int]:
+def spawn(
+    argv: list[str], environment: dict[str, str], directory: str | None = None, group: ServerGroup | None = None
+) -> tuple[int, int]:
     """Fork and exec `argv`: with a directory as a server (own session, no input), else as the agent (own group).
+
+    `group`: the control group that a server is in, where there is one.
 
     Returns the pid and a non-blocking pipe end: end of file = the program runs, text = why it does not (the child
     then exits with 127). Raises OSError when the guard cannot fork.
@@ -43,7 +49,7 @@ def spawn(argv: list[str], environment: dict[str, str], directory: str | None = 
     try:
         pid = os.fork()
         if pid == 0:
-            _become(argv, environment, directory, writer)
+            _become(argv, environment, directory, group, writer)
     except OSError:
         os.close(reader)
         raise
@@ -53,7 +59,9 @@ def spawn(argv: list[str], environment: dict[str, str], directory: str | None = 
     return pid, reader
 
 
-def _become(argv: list[str], environment: dict[str, str], directory: str | None, writer: int) -> None:
+def _become(
+    argv: list[str], environment: dict[str, str], directory: str | None, group: ServerGroup | None, writer: int
+) -> None:
     """In the child; does not return."""
     try:
         signal.set_wakeup_fd(-1)
@@ -67,6 +75,8 @@ def _become(argv: list[str], environment: dict[str, str], directory: str | None,
             os.setpgid(0, 0)
         else:
             os.setsid()
+            if group is not None:
+                group.enter()
             nothing = os.open("/dev/null", os.O_RDONLY)
             os.dup2(nothing, 0)
             os.chdir(directory)

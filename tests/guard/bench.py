@@ -157,19 +157,24 @@ class Bench:
         return self.answer()
 
     def kill(self) -> int:
-        """Have the guard fence; how many processes it killed. Notices of exits may come first."""
-        answer = self.ask("kill")
+        """Have the guard fence; how many processes it killed."""
+        kind, count = self.told("kill")
+        assert kind == "killed"
+        return int(count)
+
+    def told(self, *fields: str) -> list[str]:
+        """The answer to a command; notices of exits may come first."""
+        answer = self.ask(*fields)
         while answer[0] == "exited":
             answer = self.answer()
-        assert answer[0] == "killed"
-        return int(answer[1])
+        return answer
 
     def answer(self) -> list[str]:
         return self.client.recv(65536).decode().split("\0")
 
     def start_server(self, script: str = TREE, size: int = 4) -> list[int]:
         """Have the guard start a fake server and wait until it has `size` processes; postmaster first."""
-        kind, pid, ticks = self.ask("start", self.postgres, "-c", script, self.postgres)
+        kind, pid, ticks = self.told("start", self.postgres, "-c", script, self.postgres)
         assert kind == "started"
         assert int(ticks) == start_ticks(int(pid))
         wait_until(lambda: len(descendants(int(pid))) >= size - 1, "the tree is complete")
