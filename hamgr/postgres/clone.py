@@ -142,13 +142,13 @@ async def basebackup(
     ServerBroken with the tool's words, ServerUnavailable if the source cannot be reached or falls silent.
     Whatever the error, nothing is left that would be taken for a data directory.
     """
-    building = await disk.run(lambda: _prepare(config.data_dir), "prepare the data directory", REMOVE_S)
     conninfo = configuration.remote_conninfo(
         config, source, config.replication, application_name=f"{config.name} clone"
     )
-    argv = [str(bin_dir / "pg_basebackup"), "-D", str(building), "-d", conninfo, "--no-password", "--progress"]
-    argv += ["--wal-method=stream", "--checkpoint=fast", *config.basebackup_options]
     try:
+        building = await disk.run(lambda: _prepare(config.data_dir), "prepare the data directory", REMOVE_S)
+        argv = [str(bin_dir / "pg_basebackup"), "-D", str(building), "-d", conninfo, "--no-password", "--progress"]
+        argv += ["--wal-method=stream", "--checkpoint=fast", *config.basebackup_options]
         ended = await _watched(argv, progress)
     except BaseException:
         with contextlib.suppress(ServerError, asyncio.CancelledError):
