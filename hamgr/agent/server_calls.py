@@ -17,6 +17,7 @@ from hamgr.core.scene import Scene
 from hamgr.core.units import Instant, Lsn, Term
 from hamgr.postgres.errors import ServerError
 from hamgr.postgres.process import Ending
+from hamgr.postgres.versions import VERSIONS
 
 DONE = Outcome(Result.DONE)
 NOT_ENTITLED = Outcome(Result.REFUSED, "not_entitled", "this member does not hold the leader key")
@@ -189,7 +190,22 @@ async def ensure_sentry(world: World, _action: actions.EnsureSentry) -> Outcome:
 
 async def ensure_slots(world: World, action: actions.EnsureSlots) -> Outcome:
     await world.server.ensure_slots(action.members)
+    if action.logical:
+        await world.server.create_logical_slots(action.logical)
+    if action.lost:
+        names = ", ".join(action.lost)
+        return Outcome(Result.REFUSED, "slots_lost", f"logical slots not in sync when this member took over: {names}")
     return DONE
+
+
+async def await_standbys(world: World, action: actions.AwaitStandbys) -> Outcome:
+    await world.server.await_standbys(action.slots)
+    return Outcome(Result.DONE, text=f"logical consumers wait for {', '.join(action.slots) or 'nobody'}")
+
+
+async def drop_former_slots(world: World, action: actions.DropFormerSlots) -> Outcome:
+    await world.server.drop_former_slots(action.slots)
+    return Outcome(Result.DONE, text=f"dropped own logical slots, the leader has them: {', '.join(action.slots)}")
 
 
 async def set_sync(world: World, action: actions.SetSync) -> Outcome:
@@ -199,7 +215,12 @@ async def set_sync(world: World, action: actions.SetSync) -> Outcome:
 
 async def apply_config(world: World, _action: actions.ApplyConfig) -> Outcome:
     wanted = world.wanted()
-    await world.server.apply_config(wanted.parameters, wanted.pg_hba, member_slots_ttl_s=wanted.member_slots_ttl_s)
+    await world.server.apply_config(
+        wanted.parameters, wanted.pg_hba, member_slots_ttl_s=wanted.member_slots_ttl_s, logical=wanted.logical
+    )
+    running = VERSIONS.get(world.state().server.major_version)
+    if wanted.logical.declared and running is not None and not running.syncs_slots:
+        return Outcome(Result.DONE, text=f"declared logical slots have no effect on PostgreSQL {running.major}")
     return DONE
 
 
@@ -221,6 +242,8 @@ SERVER_CALLS: dict[type, Callable[[World, Any], Awaitable[Outcome]]] = {
     actions.RestartServer: restart,
     actions.Reinitialize: reinitialize,
     actions.EnsureSlots: ensure_slots,
+    actions.AwaitStandbys: await_standbys,
+    actions.DropFormerSlots: drop_former_slots,
     actions.EnsureSentry: ensure_sentry,
     actions.SetSync: set_sync,
     actions.ApplyConfig: apply_config,

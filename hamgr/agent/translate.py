@@ -15,7 +15,7 @@ from hamgr.core.policy import Policy
 from hamgr.core.state import Myself
 from hamgr.dcs.endpoints import EtcdConfig
 from hamgr.dcs.remembered import SUFFIX
-from hamgr.postgres.config import Credentials, ServerConfig, option_arguments
+from hamgr.postgres.config import Credentials, LogicalSlot, LogicalSlots, ServerConfig, option_arguments
 from hamgr.settings import DynamicSettings, Loaded, Role, Settings, TagsSection
 from hamgr.version import VERSION
 
@@ -84,7 +84,13 @@ def server_config(settings: Settings, dynamic: DynamicSettings) -> ServerConfig:
         passfile=Path(section.pgpass) if section.pgpass else None,
         use_slots=dynamic.postgresql.use_slots,
         member_slots_ttl_s=dynamic.member_slots_ttl,
+        logical=logical_slots(dynamic),
     )
+
+
+def logical_slots(dynamic: DynamicSettings) -> LogicalSlots:
+    declared = {name: LogicalSlot(slot.database, slot.plugin) for name, slot in dynamic.logical_slots.items()}
+    return LogicalSlots(declared, dynamic.syncs_slots)
 
 
 def parameters_of(settings: Settings, dynamic: DynamicSettings) -> dict[str, str]:

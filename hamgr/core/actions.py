@@ -8,9 +8,11 @@ from hamgr.core.lanes import Lane, Upstream
 from hamgr.core.server_actions import (
     AFTER_PROMOTION,
     ApplyConfig,
+    AwaitStandbys,
     CheckHistory,
     Checkpoint,
     Clone,
+    DropFormerSlots,
     EnsureSentry,
     EnsureSlots,
     ExamineCrash,
@@ -56,11 +58,13 @@ __all__ = [
     "Action",
     "ApplyConfig",
     "AskPeers",
+    "AwaitStandbys",
     "CastBallot",
     "CheckHistory",
     "Checkpoint",
     "ClearRequest",
     "Clone",
+    "DropFormerSlots",
     "EnsureSentry",
     "EnsureSlots",
     "ExamineCrash",
@@ -125,6 +129,8 @@ Action = (
     | Reinitialize
     | Checkpoint
     | EnsureSlots
+    | AwaitStandbys
+    | DropFormerSlots
     | SetSync
     | EnsureSentry
     | ApplyConfig

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from hamgr.core import logical
 from hamgr.core.actions import (
     AFTER_PROMOTION,
     Action,
@@ -101,7 +102,7 @@ def keep_status(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """The leader's position, at most once per loop_wait and only when it moved."""
     if not scene.server.is_primary:
         return
-    status = Status(scene.server.written_lsn, scene.server.timeline, _positions(scene))
+    status = Status(scene.server.written_lsn, scene.server.timeline, _positions(scene), lost_slots=logical.lost(scene))
     if replace(scene.view.status, mod_revision=0) == status:
         return
     yield _once_in(scene.policy.loop_wait_s, scene.state.status_written_at, PutStatus(status), scene.now)
@@ -114,9 +115,9 @@ def _once_in(pause_s: float, last_at: Instant | None, action: Action, now: Insta
 
 
 def _positions(scene: Scene) -> dict[str, Lsn]:
-    """By slot: what the standby has flushed where it streams, else what the slot holds."""
+    """By slot: what the standby has flushed where it streams, else what the slot holds or its consumer confirmed."""
     flushed = {slot_name(sender.application_name): sender.flush_lsn for sender in scene.server.walsenders}
-    return {**scene.server.slots, **{name: lsn for name, lsn in flushed.items() if lsn}}
+    return {**scene.server.failover_slots, **scene.server.slots, **{name: lsn for name, lsn in flushed.items() if lsn}}
 
 
 def keep_roster(scene: Scene, _note: str) -> Iterator[Action | Instant]:
@@ -190,13 +191,16 @@ def keep_sentry(scene: Scene, _note: str) -> Iterator[Action | Instant]:
 
 
 def keep_slots(scene: Scene, _note: str) -> Iterator[Action | Instant]:
-    """A physical slot on the primary for every other member."""
+    """A physical slot on the primary for every other member, and the declared logical ones."""
     if not scene.server.is_primary or not scene.policy.use_slots:
         return
     others = tuple(sorted(member.name for member in scene.view.members if member.name != scene.me))
     is_missing = any(slot_name(name) not in scene.server.slots for name in others)
+    made, lost = logical.missing(scene), tuple(logical.lost(scene))
+    # What cannot be made (a database that is not there) is told now and then, not each second.
+    is_missing |= bool(made) and scene.state.failure(EnsureSlots.__name__) is None
     pause_s = 1.0 if is_missing else SLOTS_CHECK_S
-    yield _once_in(pause_s, scene.state.slots_ensured_at, EnsureSlots(others), scene.now)
+    yield _once_in(pause_s, scene.state.slots_ensured_at, EnsureSlots(others, made, lost), scene.now)
 
 
 def keep_config(scene: Scene, _note: str) -> Iterator[Action | Instant]:
@@ -245,7 +249,7 @@ def prepare(scene: Scene, _note: str) -> Iterator[Action | Instant]:
         yield Checkpoint(revision)
 
 
-CHORES: tuple[Chore, ...] = (keep_lease, announce, keep_sentry, keep_config, prepare)
+CHORES: tuple[Chore, ...] = (keep_lease, announce, keep_sentry, keep_config, prepare, logical.drop_former)
 """Of every member."""
 
 LEADERS_CHORES: tuple[Chore, ...] = (
@@ -253,6 +257,7 @@ LEADERS_CHORES: tuple[Chore, ...] = (
     keep_roster,
     keep_sync,
     keep_slots,
+    logical.await_standbys,
     keep_record,
     keep_history,
     checkpoint_promoted,

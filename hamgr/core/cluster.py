@@ -114,12 +114,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The leader's position and its members' slots, written at most once per loop_wait."""
+    """The leader's position, its members' slots and its failover slots, written at most once per loop_wait."""
 
     optime: Lsn = Lsn(0)
     timeline: Timeline = Timeline(0)
     slots: Mapping[str, Lsn] = field(default_factory=dict)
     mod_revision: int = 0
+    lost_slots: Mapping[str, Lsn] = field(default_factory=dict)
+    """Declared logical slots that a leader had and its successor did not have in sync, and where they stood."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from hamgr.core import facts, leases
+from hamgr.core import facts, leases, logical
 from hamgr.core.actions import Lane, Promote, PutRoster, TakeLeader
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import Fact, HostFact
@@ -265,6 +265,7 @@ def _probed(state: State, server: ServerView) -> State:
         diverged=state.diverged and not server.streaming,
         must_clone=state.must_clone and not server.streaming,
         sync=sync_in_force(state.sync, server),
+        unstreamed_since=logical.unstreamed(state.unstreamed_since, server),
     )
 
 

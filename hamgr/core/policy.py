@@ -81,6 +81,12 @@ class Policy:
     maximum_lag_on_syncnode_bytes: int = -1
     use_pg_rewind: bool = True
     use_slots: bool = True
+    logical_slots: tuple[str, ...] = ()
+    """Declared logical slots, which outlive a change of leader from PostgreSQL 17 on."""
+    syncs_slots: bool = False
+    """Replicas copy the primary's failover slots, declared or not."""
+    names_awaited_slots: bool = True
+    """`synchronized_standby_slots` is left to hamgr."""
     probe_connection_timeout_s: float = 1.5
     probe_commit_timeout_s: float = 2.0
     probe_disk_timeout_s: float = 3.0

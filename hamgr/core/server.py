@@ -142,6 +142,14 @@ class ServerView:
     walsenders: tuple[Walsender, ...] = ()
     slots: Mapping[str, Lsn] = field(default_factory=dict)
     """Physical slots of this server and their positions."""
+    makes_failover_slots: bool = False
+    """PostgreSQL 17 or newer that runs with wal_level logical."""
+    failover_slots: Mapping[str, Lsn] = field(default_factory=dict)
+    """Logical slots with `failover` that can be used here once this is the primary, and what they have confirmed."""
+    former_slots: tuple[str, ...] = ()
+    """On a replica: failover slots from its time as the primary. They keep it from copying the present ones."""
+    awaited_slots: tuple[str, ...] = ()
+    """`synchronized_standby_slots` as it is in force: for whose standbys the consumers of failover slots wait."""
     sync_names: str = ""
     """synchronous_standby_names as it is in force."""
     has_sentry: bool = False

@@ -167,9 +167,27 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class EnsureSlots:
-    """Keep one physical slot for each named member, on whichever role this server has."""
+    """Keep one physical slot for each named member, and make these declared logical slots. `lost` are not made anew."""
 
     members: tuple[str, ...]
+    logical: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    lane = Lane.SLOTS
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitStandbys:
+    """Consumers of failover slots get no change that has not reached the standbys of these physical slots."""
+
+    slots: tuple[str, ...]
+    lane = Lane.SLOTS
+
+
+@dataclass(frozen=True, slots=True)
+class DropFormerSlots:
+    """The replica's failover slots of these names, left from its time as the primary, are gone."""
+
+    slots: tuple[str, ...]
     lane = Lane.SLOTS
 
 

@@ -182,6 +182,8 @@ class State(NamedTuple):
     leader_heard_at: Instant | None = None
     """When this replica last had a message from its upstream: dates the fault when a host is lost."""
     slots_ensured_at: Instant | None = None
+    unstreamed_since: tuple[tuple[str, Instant], ...] = ()
+    """Slots that logical consumers wait for and that nobody streams from, and since when."""
     sentry_checked_at: Instant | None = None
     orders: tuple[Order, ...] = ()
     stopping_since: Instant | None = None

@@ -49,9 +49,11 @@ def encode_member(member: Member) -> str:
 
 
 def encode_status(status: Status) -> str:
-    """The `status` value; `timeline` is ours."""
+    """The `status` value; `timeline` and `lost_slots` (left out where there are none) are ours."""
     slots = {name: int(lsn) for name, lsn in status.slots.items()}
-    return encode_json({"optime": int(status.optime), "slots": slots, "timeline": int(status.timeline)})
+    lost = {name: int(lsn) for name, lsn in status.lost_slots.items()}
+    rest = {"lost_slots": lost} if lost else {}
+    return encode_json({"optime": int(status.optime), "slots": slots, "timeline": int(status.timeline), **rest})
 
 
 def encode_ballot(ballot: Ballot) -> str:

@@ -126,9 +126,13 @@ def _released(_: str, text: str, entry: Entry) -> dict[str, Any]:
 
 def _status(_: str, text: str, entry: Entry) -> dict[str, Any]:
     value = _json_object(text)
-    slots = {name: Lsn(_typed(lsn, int, name)) for name, lsn in _mapping(value, "slots").items() if lsn is not None}
-    status = Status(_lsn(value, "optime"), Timeline(_number(value, "timeline")), slots, entry.mod_revision)
+    slots, lost = _positions(value, "slots"), _positions(value, "lost_slots")
+    status = Status(_lsn(value, "optime"), Timeline(_number(value, "timeline")), slots, entry.mod_revision, lost)
     return {"status": status}
+
+
+def _positions(value: Mapping[str, Any], name: str) -> dict[str, Lsn]:
+    return {slot: Lsn(_typed(lsn, int, slot)) for slot, lsn in _mapping(value, name).items() if lsn is not None}
 
 
 def _request(_: str, text: str, entry: Entry) -> dict[str, Any]:

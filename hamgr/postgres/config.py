@@ -26,6 +26,23 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
+class LogicalSlot:
+    """A logical slot as it is declared: in which database, decoded by which output plugin."""
+
+    database: str
+    plugin: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogicalSlots:
+    """What is kept of logical slots. Without effect before PostgreSQL 17."""
+
+    declared: Mapping[str, LogicalSlot] = field(default_factory=dict)
+    are_synced: bool = False
+    """Replicas copy the primary's failover slots."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """Settings of one local server; the agent makes it from the file and the dynamic configuration."""
 
@@ -56,6 +73,7 @@ class ServerConfig:
     """None: `<data_dir>.pgpass`."""
     use_slots: bool = True
     member_slots_ttl_s: float = 1800.0
+    logical: LogicalSlots = LogicalSlots()
 
     @property
     def settings_dir(self) -> Path:

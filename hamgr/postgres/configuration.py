@@ -1,15 +1,15 @@
 """The server's configuration files: ours (`hamgr.conf`), included last from the user's postgresql.conf.
 
 Order of precedence, lowest first: postgresql.conf, hamgr.conf (our defaults, then the configured parameters),
-hamgr.upstream.conf and hamgr.sync.conf (what changes with the leader and with the synchronous set),
-postgresql.auto.conf (ALTER SYSTEM), command line.
+hamgr.upstream.conf, hamgr.sync.conf and hamgr.standbys.conf (what changes with the leader, with the synchronous set and
+with the standbys that logical consumers wait for), postgresql.auto.conf (ALTER SYSTEM), command line.
 Blocking: call through Disk.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from psycopg.conninfo import make_conninfo
@@ -19,11 +19,13 @@ from hamgr.core.slotnames import slot_name
 from hamgr.postgres import files
 from hamgr.postgres.config import Credentials, ServerConfig
 from hamgr.postgres.errors import ServerRefused
+from hamgr.postgres.sql import DATABASE
 from hamgr.postgres.versions import Version
 
 OURS = "hamgr.conf"
 UPSTREAM = "hamgr.upstream.conf"
 SYNC = "hamgr.sync.conf"
+STANDBYS = "hamgr.standbys.conf"
 INCLUDE = f"include '{OURS}'"
 CONF_MODE = 0o600
 RESERVED_CONNECTIONS = 6
@@ -46,6 +48,13 @@ DEFAULTS: Mapping[str, str] = {
     "tcp_user_timeout": "10s",
 }
 """May be overridden by configured parameters. Times suit leases of seconds."""
+
+SLOT_SYNC: Mapping[str, str] = {
+    "wal_level": "logical",
+    "hot_standby_feedback": "on",
+    "sync_replication_slots": "on",
+}
+"""What a standby needs to copy failover slots, with a slot of its own on the primary and a database to ask in."""
 
 RESERVED = frozenset(
     (
@@ -97,21 +106,28 @@ def fixed_arguments(config: ServerConfig) -> list[str]:
     return [word for name, value in fixed.items() for word in ("-c", f"{name}={value}")]
 
 
-def rendered(config: ServerConfig, version: Version, floors: Mapping[str, int]) -> str:
-    """The text of hamgr.conf. `floors`: least values of the shared-memory parameters, from the control file."""
+def rendered(config: ServerConfig, version: Version, floors: Mapping[str, int], *, may_sync: bool = True) -> str:
+    """The text of hamgr.conf. `floors`: least values of the shared-memory parameters, from the control file.
+
+    `may_sync`: as for `write`.
+    """
     values: dict[str, str] = {**DEFAULTS, **version.parameters}
+    if version.syncs_slots and config.logical.are_synced:
+        values.update(SLOT_SYNC)
     values["recovery_target_timeline"] = "latest"
     for name, value in config.parameters.items():
         _check_name(name)
         if name not in RESERVED and value is not None:
             values[name] = as_text(value)
+    if not may_sync or values["wal_level"] != "logical":
+        values.pop("sync_replication_slots", None)
     for name, floor in floors.items():
         declared = values.get(name) or declared_value(config, name) or str(SHARED_MEMORY_DEFAULTS[name])
         if declared.isdigit() and int(declared) < floor:
             values[name] = str(floor)
     _leave_connections(config, values)
     lines = [f"{name} = {quoted(value)}" for name, value in sorted(values.items())]
-    last = [f"include_if_exists '{name}'" for name in (UPSTREAM, SYNC)]
+    last = [f"include_if_exists '{name}'" for name in (UPSTREAM, SYNC, STANDBYS)]
     return "\n".join(["# Written by hamgr; changes here are overwritten.", *lines, *last, ""])
 
 
@@ -122,10 +138,15 @@ def _leave_connections(config: ServerConfig, values: dict[str, str]) -> None:
         values["superuser_reserved_connections"] = str(min(RESERVED_CONNECTIONS, int(total) // 3))
 
 
-def write(config: ServerConfig, version: Version, floors: Mapping[str, int]) -> bool:
-    """All files are as configured; True if one of them changed."""
+def write(config: ServerConfig, version: Version, floors: Mapping[str, int], *, may_sync: bool = True) -> bool:
+    """All files are as configured; True if one of them changed.
+
+    `may_sync` False leaves sync_replication_slots out: a standby that runs with a lower wal_level and is told to copy
+    slots ends. Source: src/backend/replication/logical/slotsync.c, ValidateSlotSyncParams.
+    """
     directory = config.settings_dir
-    changed = files.write_if_changed(directory / OURS, rendered(config, version, floors), CONF_MODE)
+    text = rendered(config, version, floors, may_sync=may_sync)
+    changed = files.write_if_changed(directory / OURS, text, CONF_MODE)
     changed |= _include_ours(directory / "postgresql.conf")
     if config.pg_hba is not None:
         text = "\n".join([*own_hba_lines(config), *config.pg_hba, ""])
@@ -168,6 +189,18 @@ def write_upstream(config: ServerConfig, upstream: Upstream) -> bool:
     return disarm_auto_conf(config.data_dir) or changed
 
 
+def write_standbys(config: ServerConfig, slots: Sequence[str]) -> bool:
+    """Consumers of failover slots wait for the standbys of these physical slots once the server reloads (or starts).
+
+    True if that is a change. A name that no slot has makes parallel queries fail (17.0 to 17.6): not for a standby,
+    whose slots are not kept up.
+    """
+    path = config.settings_dir / STANDBYS
+    if not slots:
+        return files.remove(path)
+    return files.write_if_changed(path, f"synchronized_standby_slots = {quoted(', '.join(slots))}\n", CONF_MODE)
+
+
 def write_sync(config: ServerConfig, text: str | None) -> bool:
     """synchronous_standby_names is `text` once the server reloads, whatever is configured; True if that is a change.
 
@@ -204,6 +237,8 @@ def primary_conninfo(config: ServerConfig, upstream: Upstream) -> str:
         config.replication,
         application_name=config.name,
         tcp_user_timeout="5000",
+        # Not for streaming: the worker that copies failover slots asks by SQL.
+        dbname=DATABASE,
     )
 
 

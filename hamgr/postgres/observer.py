@@ -122,6 +122,10 @@ class Observer:
             slots=answer.slots,
             sync_names=answer.sync_names,
             has_sentry=answer.has_sentry,
+            makes_failover_slots=answer.makes_failover_slots,
+            failover_slots=answer.failover_slots,
+            former_slots=answer.former_slots,
+            awaited_slots=answer.awaited_slots,
         )
 
     async def _silent(self, identity: ServerIdentity, problem: str) -> ServerView:

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from hamgr.core.server import Walsender
 from hamgr.core.units import Lsn, Timeline
 from hamgr.postgres.sql import Sql
-from hamgr.postgres.versions import VERSIONS
+from hamgr.postgres.versions import VERSIONS, Version
 
 PROBE = """
 SELECT r.rec,
@@ -40,9 +40,19 @@ SELECT r.rec,
        (SELECT json_object_agg(slot_name, coalesce(restart_lsn, '0/0')::text)
           FROM pg_get_replication_slots() WHERE slot_type = 'physical'),
        current_setting('synchronous_standby_names'),
-       EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'hamgr sentry')
+       EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'hamgr sentry'),
+       current_setting('wal_level') = 'logical',
+       current_setting('synchronized_standby_slots', true),
+       {failover_slots}
   FROM (SELECT pg_is_in_recovery() AS rec) r
 """
+
+FAILOVER_SLOTS = """
+       (SELECT json_agg(json_build_array(slot_name, coalesce(confirmed_flush_lsn, '0/0')::text, synced, active))
+          FROM pg_get_replication_slots()
+         WHERE slot_type = 'logical' AND failover AND NOT temporary AND invalidation_reason IS NULL)
+"""
+"""A copy is temporary until it can be used. Source: src/backend/replication/logical/slotsync.c."""
 
 PENDING_RESTART = """
 SELECT s.name, s.setting, f.setting
@@ -79,14 +89,20 @@ class Answer:
     slots: Mapping[str, Lsn] = field(default_factory=dict)
     sync_names: str = ""
     has_sentry: bool = False
+    makes_failover_slots: bool = False
+    failover_slots: Mapping[str, Lsn] = field(default_factory=dict)
+    former_slots: tuple[str, ...] = ()
+    awaited_slots: tuple[str, ...] = ()
 
 
 async def probe_sql(sql: Sql, major: int, *, timeout_s: float = 2.0) -> Answer:
     """The server's answer. Raises ServerUnavailable if there is none within `timeout_s`."""
     known = VERSIONS.get(major) or VERSIONS[max(VERSIONS)]
     # No percent sign may be read as a placeholder: there are no parameters.
-    rows = await sql.query(PROBE.format(replay_paused=known.replay_paused_sql), timeout_s=timeout_s)
-    return parse_answer(rows[0])
+    slots = FAILOVER_SLOTS if known.syncs_slots else "NULL::json"
+    statement = PROBE.format(replay_paused=known.replay_paused_sql, failover_slots=slots)
+    rows = await sql.query(statement, timeout_s=timeout_s)
+    return parse_answer(rows[0], known)
 
 
 async def pending_restart(sql: Sql, *, timeout_s: float = 2.0) -> Mapping[str, Mapping[str, str]]:
@@ -95,7 +111,7 @@ async def pending_restart(sql: Sql, *, timeout_s: float = 2.0) -> Mapping[str, M
     return {name: {"old_value": str(old), "new_value": str(new if new is not None else "")} for name, old, new in rows}
 
 
-def parse_answer(row: tuple[Any, ...]) -> Answer:
+def parse_answer(row: tuple[Any, ...], known: Version) -> Answer:
     """One row of PROBE."""
     receiver_status, receiver_timeline, age_s = row[14] or ("", 0, None)
     in_recovery = bool(row[0])
@@ -120,6 +136,13 @@ def parse_answer(row: tuple[Any, ...]) -> Answer:
         slots={name: Lsn.parse(text) for name, text in (row[16] or {}).items()},
         sync_names=row[17],
         has_sentry=row[18],
+        makes_failover_slots=known.syncs_slots and row[19],
+        # On a primary it does not matter where a slot came from.
+        failover_slots={name: Lsn.parse(lsn) for name, lsn, synced, _ in row[21] or () if synced or not in_recovery},
+        former_slots=tuple(
+            name for name, _, synced, active in row[21] or () if not (synced or active or not in_recovery)
+        ),
+        awaited_slots=tuple(name.strip(' "') for name in (row[20] or "").split(",") if name.strip()),
     )
 
 

@@ -16,9 +16,10 @@ from hamgr.postgres import clone, configuration, control, process, programs, rec
 from hamgr.postgres import promote as promotion
 from hamgr.postgres import rewind as rewinding
 from hamgr.postgres import sql as sql_access
-from hamgr.postgres.config import ServerConfig, Value, find_bin_dir
+from hamgr.postgres.config import LogicalSlots, ServerConfig, Value, find_bin_dir
 from hamgr.postgres.disk import Disk
 from hamgr.postgres.errors import Diverged, RewindFailed, ServerBroken, ServerError, ServerRefused, ServerUnavailable
+from hamgr.postgres.logical_slots import LogicalSlotKeeper
 from hamgr.postgres.parent import Parent
 from hamgr.postgres.sentry import WatchedPage, ensure_sentry
 from hamgr.postgres.sight import PROBE_S, SeenServer
@@ -40,6 +41,7 @@ class LocalServer(SeenServer):
         self._parent = parent
         self._version = known
         self._slots = SlotKeeper(config, disk, self._sql)
+        self._logical = LogicalSlotKeeper(config, disk, self._sql, self.reload)
         self._sync = SyncSetting(config, disk, self._sql, self.reload)
 
     # -- starting and stopping ---------------------------------------------------------------------------------
@@ -93,6 +95,8 @@ class LocalServer(SeenServer):
             configuration.write_passfile(self.config)
             configuration.write(self.config, self._version, floors)
             configuration.role_signal(self.config, standby=standby)
+            if standby:
+                configuration.write_standbys(self.config, ())
 
         await self.disk.run(write, "write the configuration")
 
@@ -208,6 +212,18 @@ class LocalServer(SeenServer):
         if self.config.use_slots:
             await self._slots.ensure(members, in_recovery=in_recovery, positions=positions or {})
 
+    async def create_logical_slots(self, names: Collection[str]) -> None:
+        """Declared slots of these names stand on the running primary. Raises ServerRefused naming one that cannot."""
+        await self._logical.create(names)
+
+    async def drop_former_slots(self, names: Collection[str]) -> None:
+        """The standby has no failover slot of its own by these names; see LogicalSlotKeeper.drop_former."""
+        await self._logical.drop_former(names)
+
+    async def await_standbys(self, slots: Sequence[str]) -> None:
+        """Consumers of failover slots wait for the standbys of these physical slots, and for no other."""
+        await self._logical.await_standbys(slots)
+
     async def ensure_sentry(self, page: WatchedPage) -> bool:
         """The server ends by itself before the deadline on that page; see `hamgr.postgres.sentry`. False: as before."""
         return await ensure_sentry(self.config, self._sql, page)
@@ -277,7 +293,12 @@ class LocalServer(SeenServer):
     # -- configuration -----------------------------------------------------------------------------------------
 
     async def apply_config(
-        self, parameters: Mapping[str, Value], pg_hba: Sequence[str] | None, *, member_slots_ttl_s: float | None = None
+        self,
+        parameters: Mapping[str, Value],
+        pg_hba: Sequence[str] | None,
+        *,
+        member_slots_ttl_s: float | None = None,
+        logical: LogicalSlots | None = None,
     ) -> bool:
         """Parameters and pg_hba lines are written, and a running server was told; False if nothing changed.
 
@@ -291,6 +312,7 @@ class LocalServer(SeenServer):
             parameters=dict(parameters),
             pg_hba=None if pg_hba is None else tuple(pg_hba),
             member_slots_ttl_s=ttl_s,
+            logical=former.logical if logical is None else logical,
         )
         version_file = former.data_dir / "PG_VERSION"
         if not await self.disk.run(version_file.exists, "look for a cluster"):
@@ -316,9 +338,16 @@ class LocalServer(SeenServer):
         await self.disk.run(lambda: configuration.write_passfile(self.config), "write the passfile")
 
     async def _write_config(self, config: ServerConfig, floors: Mapping[str, int]) -> bool:
+        may_sync = not config.logical.are_synced or await self._may_sync_slots()
         return await self.disk.run(
-            lambda: configuration.write(config, self._version, floors), "write the configuration"
+            lambda: configuration.write(config, self._version, floors, may_sync=may_sync), "write the configuration"
         )
+
+    async def _may_sync_slots(self) -> bool:
+        """Not in a server that runs with a lower wal_level: only its next start has the one that is configured."""
+        if await self._observer.find() is None:
+            return True
+        return bool((await self._sql.query("SELECT current_setting('wal_level') = 'logical'"))[0][0])
 
     async def _floors(self) -> Mapping[str, int]:
         standby = await self.disk.run((self.config.data_dir / "standby.signal").exists, "look for standby.signal")
@@ -330,6 +359,7 @@ class LocalServer(SeenServer):
         self.config = config
         self._observer.configure(config)
         self._slots.configure(config)
+        self._logical.configure(config)
         self._sync.configure(config)
 
     async def _configuration_error(self) -> str:

@@ -82,7 +82,9 @@ class Sql:
         await connection.close()
 
 
-async def connect(config: ServerConfig, *, timeout_s: float = CONNECT_S, replication: bool = False) -> Connection:
+async def connect(
+    config: ServerConfig, *, timeout_s: float = CONNECT_S, replication: bool = False, database: str = DATABASE
+) -> Connection:
     """A fresh superuser connection to the local server, search_path pinned, in autocommit.
 
     Raises ServerUnavailable if the server does not answer (in time), ServerBroken if it does not let us in.
@@ -94,7 +96,7 @@ async def connect(config: ServerConfig, *, timeout_s: float = CONNECT_S, replica
         port=config.port,
         user=config.superuser.username,
         password=config.superuser.password or None,
-        dbname=None if replication else DATABASE,
+        dbname=None if replication else database,
         replication="true" if replication else None,
         options=None if replication else " ".join(f"-c {k}={v}" for k, v in pinned.items()),
         application_name="hamgr",

@@ -19,6 +19,8 @@ class Version:
     rewind_knows_fresh_promotion: bool = False
     """Before 16 pg_rewind trusts the source's last checkpoint for its timeline and so misses a promotion that
     has not been followed by a checkpoint; we wait for that checkpoint."""
+    syncs_slots: bool = False
+    """Failover slots: a standby copies the primary's logical slots (sync_replication_slots)."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Defaults of ours that only this version knows."""
 
@@ -30,8 +32,8 @@ VERSIONS = {
     14: Version(14, rewind_takes_config_file=False, parameters=NOTICES_DEAD_CLIENTS),
     15: Version(15, parameters=NOTICES_DEAD_CLIENTS),
     16: Version(16, rewind_knows_fresh_promotion=True, parameters=NOTICES_DEAD_CLIENTS),
-    17: Version(17, rewind_knows_fresh_promotion=True, parameters=NOTICES_DEAD_CLIENTS),
-    18: Version(18, rewind_knows_fresh_promotion=True, parameters=NOTICES_DEAD_CLIENTS),
+    17: Version(17, rewind_knows_fresh_promotion=True, syncs_slots=True, parameters=NOTICES_DEAD_CLIENTS),
+    18: Version(18, rewind_knows_fresh_promotion=True, syncs_slots=True, parameters=NOTICES_DEAD_CLIENTS),
 }
 
 

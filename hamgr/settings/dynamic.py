@@ -15,6 +15,7 @@ from hamgr.settings.kinds import Bytes, Lines, Parameters, Seconds, SynchronousM
 from hamgr.settings.problem import Problem, join, warning
 from hamgr.settings.relations import adjust_timings, overridden_rule, timing_problems
 from hamgr.settings.section import OWN, Section, option
+from hamgr.settings.slots import AWAITED_SLOTS, SWITCHED_ON, SYNC_SLOTS, PermanentSlot, PermanentSlots, slot_problems
 from hamgr.settings.sort import fit, sort_out
 
 _DEFAULT = Policy()
@@ -151,9 +152,26 @@ class DynamicSettings(Section):
     synchronous_node_count: int = option(
         _DEFAULT.synchronous_node_count, "How many standbys must confirm a commit.", ge=1, le=1000
     )
-    slots: dict[str, Any] = option({}, "Permanent replication slots by name.")
+    slots: PermanentSlots = option(
+        {},
+        "Permanent logical slots by name, each `{type: logical, database: ..., plugin: ...}`, kept across a change of "
+        "leader. From PostgreSQL 17 on; taking one out does not drop it.",
+        origin="Patroni: from 11 on, physical ones too",
+    )
     ignore_slots: tuple[dict[str, Any], ...] = option((), "Slots, matched by their properties, that hamgr leaves.")
     postgresql: DynamicPostgresql = Field(default=DynamicPostgresql())
+
+    @property
+    def logical_slots(self) -> dict[str, PermanentSlot]:
+        """Declared slots that hamgr keeps."""
+        return {name: slot for name, slot in self.slots.items() if slot.is_kept and self.postgresql.use_slots}
+
+    @property
+    def syncs_slots(self) -> bool:
+        """Replicas copy failover slots: unless told otherwise, where one is declared."""
+        said = self.postgresql.parameters.get(SYNC_SLOTS)
+        wanted = bool(self.logical_slots) if said is None else said.lower() in SWITCHED_ON
+        return wanted and self.postgresql.use_slots
 
     def policy(self) -> Policy:
         """What decisions depend on of this configuration."""
@@ -176,6 +194,9 @@ class DynamicSettings(Section):
             maximum_lag_on_syncnode_bytes=self.maximum_lag_on_syncnode,
             use_pg_rewind=self.postgresql.use_pg_rewind,
             use_slots=self.postgresql.use_slots,
+            logical_slots=tuple(sorted(self.logical_slots)),
+            syncs_slots=self.syncs_slots,
+            names_awaited_slots=AWAITED_SLOTS not in self.postgresql.parameters,
             probe_connection_timeout_s=self.probe_connection_timeout,
             probe_commit_timeout_s=self.probe_commit_timeout,
             probe_disk_timeout_s=self.probe_disk_timeout,
@@ -205,6 +226,6 @@ def parse_dynamic(raw: object, at: str = "") -> tuple[DynamicSettings, tuple[Pro
 def _without_effect(settings: DynamicSettings, at: str) -> Iterator[Problem]:
     """What an operator asked for by name and would rely on, and what is not done."""
     yield from overridden_rule(settings.synchronous_mode, settings.postgresql.parameters, join(at, "postgresql"))
-    for name, value in (("slots", settings.slots), ("ignore_slots", settings.ignore_slots)):
-        if value:
-            yield warning(join(at, name), "not yet: it has no effect")
+    yield from slot_problems(settings.slots, settings.postgresql.use_slots, settings.postgresql.parameters, at)
+    if settings.ignore_slots:
+        yield warning(join(at, "ignore_slots"), "has no effect", "hamgr leaves every slot that it has not made")

@@ -57,6 +57,27 @@ _TIMINGS = """\
 - Patroni's least values (`ttl` 20, `loop_wait` 1, `retry_timeout` 3) are not hamgr's.
 """
 
+_LOGICAL_SLOTS = """\
+### Logical slots
+
+- `slots: {cdc: {type: logical, database: app, plugin: pgoutput}}` has the leader make a slot with `failover`, which
+  PostgreSQL 17 and newer keep in sync on the replicas; on older servers it has no effect.
+- Where a slot is declared, the members' parameters `wal_level` (logical), `hot_standby_feedback` and
+  `sync_replication_slots` (on) are set unless you set them. In a cluster that runs already, `hamgr list` then shows
+  that a restart is pending, for `wal_level`.
+- Slots made by others (a subscription `WITH (failover = true)`) are kept in sync too; where none is declared here, put
+  `sync_replication_slots: on` among the parameters.
+- Replicas ask for the slots as the replication role, in the database `postgres`: `pg_hba` lines of your own must let
+  it in.
+- Consumers get only what has reached the members that may be elected (`synchronized_standby_slots`; hamgr keeps that
+  list unless it is among your parameters). A replica that is lost holds them up for 10 s (or 2 × `ttl`).
+- A replica's copy is of use once the consumer has moved on since the replica came. A slot that was not in sync when
+  another member took over is not made anew, since its consumer would skip changes: the leader's log says "not in sync
+  when this member took over". Switch back to the member that has it; or refill the consumer, then
+  `SELECT pg_create_logical_replication_slot(NAME, PLUGIN, failover => true)`; or take it out of `slots`.
+- A slot that is taken out of `slots` stays until you drop it, and keeps WAL.
+"""
+
 _SAMPLE_HEAD = """\
 # A member of a cluster of three hosts, 10.0.0.11 to 10.0.0.13, each with etcd and PostgreSQL.
 # This is the file of the first. On the others change name, restapi.connect_address and postgresql.connect_address.
@@ -72,7 +93,7 @@ def page() -> str:
         "## Dynamic configuration (`bootstrap.dcs`)\n",
         *_sections(DynamicSettings, "bootstrap.dcs", ""),
     ]
-    return "\n".join([*parts, _TIMINGS])
+    return "\n".join([*parts, _TIMINGS, _LOGICAL_SLOTS])
 
 
 def _sections(model: type[Section], at: str, title: str) -> Iterator[str]:

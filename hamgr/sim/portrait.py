@@ -48,6 +48,10 @@ def _alive(server: Server, at: Instant, standbys: list[Server]) -> ServerView:
         streaming=server.streaming and server.in_recovery,
         walsenders=tuple(_walsender(server, standby) for standby in standbys),
         slots=dict(server.slots),
+        makes_failover_slots=True,
+        failover_slots={} if server.in_recovery else dict(server.failover_slots),
+        former_slots=tuple(server.failover_slots) if server.in_recovery else (),
+        awaited_slots=server.awaited_slots,
         sync_names=server.sync_shown.text,
         has_sentry=server.has_sentry,
     )

@@ -75,6 +75,9 @@ class Server(Process):
         self.accepts_from = 0.0
         """Before this moment no new request reaches it: its host has just thawed."""
         self.slots: dict[str, Lsn] = {}
+        self.failover_slots: dict[str, Lsn] = {}
+        """Its own: no replica copies them here, as none does before its consumer has moved on."""
+        self.awaited_slots: tuple[str, ...] = ()
         self.sync: SyncRule = ALONE
         """The rule by which commits are released."""
         self.sync_shown: SyncRule = ALONE

@@ -253,6 +253,20 @@ def ensure_slots(agent: Agent, action: actions.EnsureSlots) -> Steps:
     yield _draw(agent, agent.ground.pace.sql)
     slots = agent.server.slots
     agent.server.slots = {slot_name(name): slots.get(slot_name(name), Lsn(0)) for name in action.members}
+    agent.server.failover_slots |= {name: Lsn(agent.server.lsn) for name in action.logical}
+    return Outcome(Result.REFUSED, "slots_lost") if action.lost else DONE
+
+
+def await_standbys(agent: Agent, action: actions.AwaitStandbys) -> Steps:
+    yield _draw(agent, agent.ground.pace.sql)
+    agent.server.awaited_slots = action.slots
+    return DONE
+
+
+def drop_former_slots(agent: Agent, action: actions.DropFormerSlots) -> Steps:
+    yield _draw(agent, agent.ground.pace.sql)
+    for name in action.slots:
+        agent.server.failover_slots.pop(name, None)
     return DONE
 
 
@@ -298,6 +312,8 @@ SERVER_CALLS: dict[type, Callable[[Agent, Any], Steps]] = {
     actions.Reinitialize: reinitialize,
     actions.Checkpoint: checkpoint,
     actions.EnsureSlots: ensure_slots,
+    actions.AwaitStandbys: await_standbys,
+    actions.DropFormerSlots: drop_former_slots,
     actions.SetSync: set_sync,
     actions.EnsureSentry: ensure_sentry,
     actions.ApplyConfig: apply_config,

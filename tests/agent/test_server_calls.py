@@ -10,6 +10,7 @@ from hamgr.agent.clock import now
 from hamgr.agent.server_calls import (
     apply_config,
     clone,
+    ensure_slots,
     examine_crash,
     fence,
     hand_over_stop,
@@ -29,6 +30,7 @@ from hamgr.core.outcomes import Promoted, WalEnd
 from hamgr.core.quorum import SyncRule
 from hamgr.core.result import Result
 from hamgr.core.units import Instant, Lsn, Term, Timeline, after
+from hamgr.postgres.config import LogicalSlot, LogicalSlots
 from hamgr.postgres.errors import Diverged, ServerBroken, ServerUnavailable
 from hamgr.postgres.process import Ending
 from hamgr.postgres.promote import Promotion
@@ -311,4 +313,29 @@ async def test_the_configuration_applied_is_the_one_wanted_now(bench: Bench) -> 
     bench.world.wanted = lambda: wanted
     bench.server.answers["apply_config"] = lambda *values, **named: given.extend([*values, named])
     await apply_config(bench.world, actions.ApplyConfig(1))
-    assert given == [{"work_mem": "8MB"}, ("local all all peer",), {"member_slots_ttl_s": 1800.0}]
+    assert given == [
+        {"work_mem": "8MB"},
+        ("local all all peer",),
+        {"member_slots_ttl_s": 1800.0, "logical": wanted.logical},
+    ]
+
+
+@pytest.mark.parametrize(("major", "is_told"), [(15, True), (17, False)])
+async def test_declared_slots_without_effect_are_told(bench: Bench, major: int, is_told: bool) -> None:
+    wanted = replace(bench.world.wanted(), logical=LogicalSlots({"cdc": LogicalSlot("app", "pgoutput")}, True))
+    bench.world.wanted = lambda: wanted
+    bench.server.answers["apply_config"] = lambda *_, **__: True
+    bench.state = bench.state._replace(server=replace(bench.state.server, major_version=major))
+    outcome = await apply_config(bench.world, actions.ApplyConfig(1))
+    assert ("no effect on PostgreSQL 15" in outcome.text) is is_told
+
+
+async def test_declared_slots_are_made_after_the_members_and_lost_ones_are_told(bench: Bench) -> None:
+    calls: list[object] = []
+    bench.server.answers["ensure_slots"] = calls.append
+    bench.server.answers["create_logical_slots"] = calls.append
+    assert (await ensure_slots(bench.world, actions.EnsureSlots(("b",), ("cdc",)))).result is Result.DONE
+    assert calls == [("b",), ("cdc",)]
+    told = await ensure_slots(bench.world, actions.EnsureSlots(("b",), (), ("cdc",)))
+    assert (told.result, told.code) == (Result.REFUSED, "slots_lost")
+    assert "cdc" in told.text

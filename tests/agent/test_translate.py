@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hamgr.agent import translate
+from hamgr.postgres.config import LogicalSlot, LogicalSlots
 from hamgr.settings import Loaded, load
 
 PATRONI = """
@@ -125,6 +126,14 @@ def test_the_server_is_run_as_the_file_and_the_cluster_say(loaded: Loaded) -> No
     assert config.passfile == Path("/tmp/pgpass0")
     assert config.superuser.options == {"sslmode": "verify-full", "sslrootcert": "/etc/ca.pem"}
     assert config.use_slots
+    assert config.logical == LogicalSlots()
+
+
+def test_declared_logical_slots_reach_the_server(tmp_path: Path) -> None:
+    declared = "    slots: {cdc: {type: logical, database: app, plugin: pgoutput}, mine: {type: physical}}"
+    loaded = loaded_from(tmp_path, PATRONI.replace("    ttl: 30", f"    ttl: 30\n{declared}"))
+    config = translate.server_config(loaded.settings, loaded.seed)
+    assert config.logical == LogicalSlots({"cdc": LogicalSlot("app", "pgoutput")}, are_synced=True)
 
 
 def test_parameters_of_the_file_win_over_the_clusters(loaded: Loaded) -> None:

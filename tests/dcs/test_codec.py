@@ -75,7 +75,7 @@ def test_ballots_are_read_as_written(ballot: Ballot) -> None:
 
 
 @given(
-    st.builds(Status, lsns, timelines, st.dictionaries(names, lsns), st.just(9)),
+    st.builds(Status, lsns, timelines, st.dictionaries(names, lsns), st.just(9), st.dictionaries(names, lsns)),
     st.builds(SyncState, names, st.lists(names, max_size=3).map(tuple), small, st.just(9)),
     lines,
     st.dictionaries(names, texts),

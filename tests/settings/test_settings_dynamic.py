@@ -155,3 +155,69 @@ def test_a_rule_of_ones_own_has_no_effect_beside_synchronous_mode():
     assert [(each.path, each.is_error) for each in problems] == [
         ("postgresql.parameters.synchronous_standby_names", False)
     ]
+
+
+CDC = {"type": "logical", "database": "app", "plugin": "pgoutput"}
+
+
+def test_logical_slots_are_kept_and_copied_without_a_warning():
+    settings, problems = parse_dynamic({"slots": {"cdc": CDC, "gone": None}})
+    assert problems == ()
+    policy = settings.policy()
+    assert (policy.logical_slots, policy.syncs_slots, policy.names_awaited_slots) == (("cdc",), True, True)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "copied"),
+    [({}, False), ({"sync_replication_slots": True}, True), ({"sync_replication_slots": "0"}, False)],
+)
+def test_slots_that_somebody_else_makes_are_copied_on_demand(parameters, copied):
+    assert parse_dynamic({"postgresql": {"parameters": parameters}})[0].policy().syncs_slots is copied
+
+
+def test_copying_can_be_left_out_and_awaited_standbys_be_named_by_hand():
+    parameters = {"sync_replication_slots": "off", "synchronized_standby_slots": "b"}
+    policy = parse_dynamic({"slots": {"cdc": CDC}, "postgresql": {"parameters": parameters}})[0].policy()
+    assert (policy.logical_slots, policy.syncs_slots, policy.names_awaited_slots) == (("cdc",), False, False)
+
+
+@pytest.mark.parametrize(
+    ("slots", "where"),
+    [
+        ({"mine": {"type": "physical"}}, "slots.mine"),
+        ({"mine": {}}, "slots.mine"),
+        ({"cdc": {**CDC, "failover": False}}, "slots.cdc"),
+    ],
+)
+def test_slots_without_effect_are_told(slots, where):
+    settings, problems = parse_dynamic({"slots": slots})
+    assert [(each.path, each.is_error) for each in problems] == [(where, False)]
+    assert settings.policy().logical_slots == ()
+
+
+@pytest.mark.parametrize(
+    "postgresql",
+    [{"use_slots": False}, {"parameters": {"wal_level": "replica"}}, {"parameters": {"hot_standby_feedback": False}}],
+)
+def test_whatever_keeps_slots_from_being_copied_is_told(postgresql):
+    problems = parse_dynamic({"slots": {"cdc": CDC}, "postgresql": postgresql})[1]
+    assert [each.is_error for each in problems] == [False]
+
+
+@pytest.mark.parametrize(
+    ("slots", "words"),
+    [
+        ({"cdc": {"type": "logical", "database": "app"}}, "cdc needs `plugin`"),
+        ({"cdc": {"type": "logical", "plugin": "pgoutput"}}, "cdc needs `database`"),
+        ({"cdc": {"type": "other"}}, "neither logical nor physical"),
+        ({"cdc": {**CDC, "failover": "perhaps"}}, "neither true nor false"),
+        ({"CDC": CDC}, "name that no slot can have"),
+        ({"cdc": "logical"}, "cdc is not a mapping"),
+        (["cdc"], "not a mapping"),
+    ],
+)
+def test_wrong_slots_are_errors_that_say_what_is_missing(slots, words):
+    settings, problems = parse_dynamic({"slots": slots, "ttl": 9})
+    assert [(each.path, each.is_error) for each in problems] == [("slots", True)]
+    assert words in problems[0].text
+    assert (settings.ttl, settings.policy().logical_slots) == (9, ())
