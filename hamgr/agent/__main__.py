@@ -41,7 +41,8 @@ def main() -> int:
     try:
         asyncio.run(_run(path, loaded, runtime_dir))
     except (ApiBroken, ServerError) as error:
-        journal.LOGGER.error("cannot start: %s", error)
+        hint = f" ({error.hint})" if isinstance(error, ServerError) and error.hint else ""
+        journal.LOGGER.error("cannot start: %s%s", error, hint)
         return EXIT_REFUSED_CONFIGURATION
     except Exception:  # noqa: BLE001
         # The one place that catches everything: whatever it is, it is on record, and the guard takes over.

@@ -12,6 +12,7 @@ import grpc.aio
 from hamgr.dcs import wire
 from hamgr.dcs.endpoints import CHANNEL_OPTIONS, REQUIRE_LEADER, Attempts, EtcdConfig, Rotation
 from hamgr.dcs.errors import OutcomeUnknown, StoreUnavailable, TokenRejected, Unanswered, error_of
+from hamgr.dcs.vintage import Vintage
 
 _State = grpc.ChannelConnectivity
 
@@ -39,9 +40,11 @@ class Connections:
         self._methods: dict[tuple[str, str], Any] = {}
         self._token: str | None = None
         self._authenticating = asyncio.Lock()
+        self._vintage = Vintage()
 
     async def close(self) -> None:
         """Ends all connections; calls under way fail."""
+        self._vintage.close()
         channels, self._channels, self._methods = self._channels, {}, {}
         for channel in channels.values():
             await channel.close()
@@ -115,6 +118,7 @@ class Connections:
     async def _once(self, host: str, method: wire.Method, request: Any, connect_s: float, try_s: float) -> Any:
         self.tries += 1
         await self.wait_until_connected(host, connect_s)
+        self._vintage.check(host, self.channel(host))
         metadata = await self.metadata(host, try_s)
         try:
             return await self._method(host, method)(request, timeout=try_s, metadata=metadata)

@@ -38,6 +38,13 @@ class StoreRefused(StoreError):
     hint = "check user, password, permissions and certificates of the etcd section, and etcd's alarms"
 
 
+class StoreTooOld(StoreRefused):
+    """The etcd that answers is of a version that hamgr does not work with."""
+
+    code = "store_too_old"
+    hint = "install a newer etcd"
+
+
 class LeaseExpired(StoreRefused):
     """The lease does not exist (any more), nor do the keys that hung on it."""
 

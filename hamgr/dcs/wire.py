@@ -35,6 +35,7 @@ LeaseGrantRequest = rpc_pb2.LeaseGrantRequest
 LeaseRevokeRequest = rpc_pb2.LeaseRevokeRequest
 LeaseKeepAliveRequest = rpc_pb2.LeaseKeepAliveRequest
 AuthenticateRequest = rpc_pb2.AuthenticateRequest
+StatusRequest = rpc_pb2.StatusRequest
 WatchRequest = rpc_pb2.WatchRequest
 WatchCreateRequest = rpc_pb2.WatchCreateRequest
 WatchResponse = rpc_pb2.WatchResponse
@@ -61,6 +62,7 @@ TXN = Method("/etcdserverpb.KV/Txn", rpc_pb2.TxnResponse)
 LEASE_GRANT = Method("/etcdserverpb.Lease/LeaseGrant", rpc_pb2.LeaseGrantResponse)
 LEASE_REVOKE = Method("/etcdserverpb.Lease/LeaseRevoke", rpc_pb2.LeaseRevokeResponse)
 AUTHENTICATE = Method("/etcdserverpb.Auth/Authenticate", rpc_pb2.AuthenticateResponse)
+STATUS = Method("/etcdserverpb.Maintenance/Status", rpc_pb2.StatusResponse)
 # A stream in etcd's interface. One message each way and the end of the stream are the same bytes as a unary
 # call, which needs no thread to feed it.
 LEASE_KEEP_ALIVE = Method("/etcdserverpb.Lease/LeaseKeepAlive", rpc_pb2.LeaseKeepAliveResponse)

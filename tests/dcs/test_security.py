@@ -57,6 +57,11 @@ async def test_user_and_password_open_the_store(client: EtcdClient, keys: ScopeK
     assert (await EtcdStore(client, keys).put_config({}, 0)).is_done
 
 
+async def test_the_version_is_told_without_a_user(guarded_etcd: EtcdCluster) -> None:
+    with grpc.insecure_channel(guarded_etcd.hosts[0]) as channel:
+        assert rpc_pb2_grpc.MaintenanceStub(channel).Status(rpc_pb2.StatusRequest(), timeout=10.0).version
+
+
 async def test_a_stale_token_is_replaced(client: EtcdClient, keys: ScopeKeys) -> None:
     store = EtcdStore(client, keys)
     await store.read()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pglab import FakeGuard
 
 from hamgr.core.server import DataDir
 from hamgr.core.slotnames import slot_name
@@ -17,6 +19,7 @@ from hamgr.postgres.config import Credentials, ServerConfig, option_arguments
 from hamgr.postgres.disk import Disk
 from hamgr.postgres.errors import ServerBroken, ServerRefused, ServerUnavailable
 from hamgr.postgres.probe import host_and_port
+from hamgr.postgres.server import open_server
 
 SEGMENT = wal.DEFAULT_SEGMENT
 
@@ -205,3 +208,14 @@ async def test_hung_disk_is_an_error_in_time() -> None:
         await disk.run(lambda: os.read(reader, 1), "read")
     os.close(writer)
     disk.close()
+
+
+@pytest.mark.parametrize("says", ["postgres (PostgreSQL) 12.22 (Debian 12.22-1)", "postgres (PostgreSQL) 99devel"])
+async def test_version_that_is_not_supported_is_named_with_those_that_are(pg_tmp: Path, says: str) -> None:
+    program = pg_tmp / "bin" / "postgres"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o755)
+    with pytest.raises(ServerRefused, match=r"PostgreSQL (12|99) is not supported") as refused:
+        await open_server(replace(_config(pg_tmp), bin_dir=program.parent), FakeGuard(pg_tmp / "log"))
+    assert refused.value.hint == "install one of 13 to 18"
