@@ -25,7 +25,7 @@ NEW = Timeline(2)
 
 def member(name: str, **changes: Any) -> Member:
     address = f"postgres://{name}.host:5432/postgres"
-    return replace(Member(name, address, f"http://{name}:8008/patroni", "running"), **changes)
+    return Member(name, address, f"http://{name}:8008/patroni", "running")._replace(**changes)
 
 
 def seen(leader: str, **changes: Any) -> ClusterView:
@@ -40,7 +40,7 @@ def seen(leader: str, **changes: Any) -> ClusterView:
         roster=dict.fromkeys("abc", ""),
         roster_revision=6,
     )
-    return replace(known, **changes)
+    return known._replace(**changes)
 
 
 def primary(**changes: Any) -> ServerView:
