@@ -99,8 +99,10 @@ class Loop:
         until = after(at, self.state.policy.loop_wait_s)
         if wake_at is not None:
             until = Instant(min(until, wake_at))
+        # Not wait_for: before Python 3.12 it could swallow the cancellation of this task.
         with contextlib.suppress(TimeoutError):
-            self._fold(await asyncio.wait_for(self._facts.get(), max(0.0, until - at)))
+            async with asyncio.timeout(max(0.0, until - at)):
+                self._fold(await self._facts.get())
         # Also when the wait timed out: what has been posted, such as a promise just given, binds the next decision.
         while not self._facts.empty():
             self._fold(self._facts.get_nowait())

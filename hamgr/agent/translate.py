@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import zlib
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -45,10 +46,12 @@ def tags_of(section: TagsSection) -> Tags:
 
 
 def etcd_config(settings: Settings, policy: Policy) -> EtcdConfig:
-    """How etcd is reached."""
+    """How etcd is reached. The member's name chooses whom to ask first: else all members would ask the same one."""
     section = settings.etcd3
+    hosts = tuple(str(address) for address in section.endpoints)
+    first = zlib.crc32(settings.name.encode()) % len(hosts) if hosts else 0
     return EtcdConfig(
-        hosts=tuple(str(address) for address in section.endpoints),
+        hosts=(*hosts[first:], *hosts[:first]),
         protocol=section.protocol,
         username=section.username,
         password=_plain(section.password),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -184,7 +183,7 @@ async def test_a_new_view_brings_the_policy_in_force_before_the_next_decision(be
 
 async def test_the_snapshot_counts_changes_of_the_state_only(bench: Bench) -> None:
     seen = view()
-    stale = replace(seen, revision=seen.revision - 1)
+    stale = seen._replace(revision=seen.revision - 1)
     bench.loop.post(ClusterSeen(seen))
     bench.loop.post(ClusterSeen(stale))
     bench.decide = lambda state: (Exit(0),) if state.cluster is not None else ()

@@ -6,7 +6,6 @@ import asyncio
 import json
 import stat
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +112,7 @@ async def test_every_change_that_matters_is_written(memory: Memory, path: Path, 
     await written(memory, path, changed)
     recalled = await Memory(path, KEYS).recall(now())
     assert recalled is not None
-    assert recalled == replace(changed, revision=0, seen_at=recalled.seen_at)
+    assert recalled == changed._replace(revision=0, seen_at=recalled.seen_at)
 
 
 async def test_nothing_remembered_is_no_warning(path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -110,9 +110,15 @@ def test_the_member_announces_addresses_that_others_reach(loaded: Loaded) -> Non
 
 def test_etcd_is_reached_as_the_file_says_within_the_clusters_limit(loaded: Loaded) -> None:
     config = translate.etcd_config(loaded.settings, loaded.seed.policy())
-    assert config.hosts == ("10.0.0.11:2379", "10.0.0.12:2379")
+    assert sorted(config.hosts) == ["10.0.0.11:2379", "10.0.0.12:2379"]
     assert (config.username, config.protocol) == ("etcd-user", "http")
     assert config.timeout_s == loaded.seed.policy().retry_timeout_s
+
+
+def test_members_of_one_cluster_do_not_all_ask_the_same_etcd_first(loaded: Loaded) -> None:
+    named = [loaded.settings.model_copy(update={"name": f"pg{number}"}) for number in range(9)]
+    first = [translate.etcd_config(settings, loaded.seed.policy()).hosts[0] for settings in named]
+    assert set(first) == {"10.0.0.11:2379", "10.0.0.12:2379"}
 
 
 def test_the_server_is_run_as_the_file_and_the_cluster_say(loaded: Loaded) -> None:
