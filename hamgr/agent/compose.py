@@ -108,6 +108,7 @@ class Agent:
             recorded=self._recorded,
             seed_config=translate.seed_of(self._loaded),
             wanted=lambda: translate.server_config(self._loaded.settings, self._dynamic),
+            front=translate.front(self._loaded.settings),
         )
         self._port = Port(self._world, self._loaded.settings.scope, VERSION, self._reload)
         self._adopt_promise()
@@ -269,7 +270,8 @@ class Agent:
         view = self._state().cluster
         if view is not None and view.config is not None and view.config.values is not None:
             self._report_drift(view.config.values)
-        self._loop.post(SettingsReread(now()))
+        self._world.front = translate.front(self._loaded.settings)
+        self._loop.post(SettingsReread(now(), self._world.front.routes))
 
     def _recorded(self, record: Record) -> None:
         if record.stage("routed").is_known:

@@ -7,6 +7,7 @@ import asyncio
 from hamgr.agent.clock import now
 from hamgr.agent.journal import LOGGER
 from hamgr.agent.peer_calls import PEER_CALLS
+from hamgr.agent.route_calls import ROUTE_CALLS
 from hamgr.agent.server_calls import SERVER_CALLS
 from hamgr.agent.store_calls import STORE_CALLS
 from hamgr.agent.world import World
@@ -25,7 +26,7 @@ from hamgr.core.result import Outcome, Result
 from hamgr.dcs.errors import OutcomeUnknown, StoreError
 from hamgr.postgres.errors import ServerError, ServerUnavailable
 
-CALLS = {**SERVER_CALLS, **STORE_CALLS, **PEER_CALLS}
+CALLS = {**SERVER_CALLS, **STORE_CALLS, **PEER_CALLS, **ROUTE_CALLS}
 CUT_SHORT = Outcome(Result.FAILED, "overtaken", "cut short: the server was fenced, or this agent ends")
 
 

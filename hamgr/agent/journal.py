@@ -13,7 +13,17 @@ import time
 from collections import deque
 from typing import Any
 
-from hamgr.core.actions import Action, AskPeers, EnsureSentry, EnsureSlots, PutMember, PutRoster, PutStatus
+from hamgr.core.actions import (
+    Action,
+    AskPeers,
+    EnsureSentry,
+    EnsureSlots,
+    PointPools,
+    PutMember,
+    PutRoster,
+    PutStatus,
+    ReleasePools,
+)
 from hamgr.core.decide import Decision
 from hamgr.core.reasons import Code
 from hamgr.core.result import Outcome, Result
@@ -24,6 +34,9 @@ from hamgr.guard.host import ERROR, INFO, WARNING, logs_to_journal
 
 LOGGER = logging.getLogger("hamgr")
 QUIET_ACTIONS = (PutStatus, PutMember, PutRoster, EnsureSlots, EnsureSentry, AskPeers)
+PATIENT_ACTIONS = (ReleasePools, PointPools)
+"""Tried again for as long as it takes, which may be days: told when they end in another way than the last time."""
+
 FLIGHT_RECORDER_EVENTS = 500
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 PRIORITIES = {logging.DEBUG: INFO + 1, logging.INFO: INFO, logging.WARNING: WARNING, logging.ERROR: ERROR}
@@ -125,6 +138,7 @@ class Journal:
 
     def __init__(self) -> None:
         self._last: tuple[object, ...] = ()
+        self._last_ends: dict[str, str] = {}
         self._events: deque[tuple[Instant, str]] = deque(maxlen=FLIGHT_RECORDER_EVENTS)
 
     def decided(self, state: State, decision: Decision, at: Instant) -> None:
@@ -145,6 +159,8 @@ class Journal:
     def ended(self, action: Action, outcome: Outcome, began_at: Instant, at: Instant) -> None:
         """An action came to its end. Routine that went well is left to the DEBUG level."""
         name = type(action).__name__
+        if isinstance(action, PATIENT_ACTIONS) and not self._is_news(name, outcome):
+            return
         text = f"{name} {outcome.result.value} after {(at - began_at) * 1000:.0f} ms"
         if outcome.text:
             text += f": {outcome.text}"
@@ -155,6 +171,12 @@ class Journal:
             level = logging.DEBUG
         fields = {"action": name, "result": outcome.result.value, "code": outcome.code}
         LOGGER.log(level, "%s", text, extra={"fields": fields})
+
+    def _is_news(self, name: str, outcome: Outcome) -> bool:
+        """It went well, or fails for another reason than the last time."""
+        end = "" if outcome.result is Result.DONE else f"{outcome.result.value} {outcome.text}"
+        before, self._last_ends[name] = self._last_ends.get(name), end
+        return not end or end != before
 
     def events(self) -> tuple[tuple[Instant, str], ...]:
         """The last decisions and actions, oldest first, for whoever wants to know how it came to this."""

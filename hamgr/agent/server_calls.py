@@ -97,11 +97,18 @@ async def hand_over_stop(world: World, action: actions.HandOverStop) -> Outcome:
 async def _stopped(world: World, budget_s: float) -> Outcome:
     """The server is stopped and the guard no longer needs to kill it."""
     began_at = now()
+    _leave_balancers(world)
     ending = await world.server.stop(budget_s)
     world.link.disarm()
     end = await _end_of_wal(world, Lsn(0))
     value = replace(end, was_clean=ending is Ending.CLEAN, stop_began_at=began_at)
     return Outcome(Result.DONE, text=f"{ending.value}, WAL ends at {end.lsn}", value=value)
+
+
+def _leave_balancers(world: World) -> None:
+    """New connections are not sent to a primary that ends, where they would be refused and wait for another try."""
+    if world.state().server.in_recovery is not True:
+        world.front.leave_soon(world.me)
 
 
 async def _end_of_wal(world: World, start: Lsn) -> WalEnd:
@@ -115,6 +122,7 @@ async def _end_of_wal(world: World, start: Lsn) -> WalEnd:
 
 
 async def fence(world: World, _action: actions.Fence) -> Outcome:
+    _leave_balancers(world)
     killed = await world.server.kill_tree()
     world.link.disarm()
     return Outcome(Result.DONE, text=f"{killed} processes killed")
@@ -122,6 +130,7 @@ async def fence(world: World, _action: actions.Fence) -> Outcome:
 
 async def examine_crash(world: World, action: actions.ExamineCrash) -> Outcome:
     """Nothing of the dead server is left, and it is known where its WAL ends."""
+    _leave_balancers(world)
     await world.server.kill_tree()
     world.link.disarm()
     end = await _end_of_wal(world, action.from_lsn)
@@ -131,6 +140,7 @@ async def examine_crash(world: World, action: actions.ExamineCrash) -> Outcome:
 async def put_down(world: World, action: actions.PutDown) -> Outcome:
     """As `examine_crash`; without a look at a disk that hangs, from which nothing would come in time."""
     began_at = now()
+    _leave_balancers(world)
     killed = await world.server.kill_tree()
     world.link.disarm()
     if action.reads_wal:

@@ -164,7 +164,7 @@ async def put_status(world: World, action: actions.PutStatus) -> Outcome:
 
 
 async def put_record(world: World, action: actions.PutRecord) -> Outcome:
-    record = replace(action.record, at=wall())
+    record = action.record if action.record.at else replace(action.record, at=wall())
     await world.store.put_record(record.term, record_as_json(record), keep=RECORDS_KEPT)
     world.recorded(record)
     return DONE

@@ -9,6 +9,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from hamgr.agent.front import Front
 from hamgr.agent.peers import PeerAccess
 from hamgr.api.config import ApiBroken, ApiConfig, Network
 from hamgr.core.cluster import Tags
@@ -17,7 +18,19 @@ from hamgr.core.state import Myself
 from hamgr.dcs.endpoints import EtcdConfig
 from hamgr.dcs.remembered import SUFFIX
 from hamgr.postgres.config import Credentials, LogicalSlot, LogicalSlots, ServerConfig, option_arguments
-from hamgr.settings import DynamicSettings, Loaded, Role, Settings, TagsSection
+from hamgr.routing.haproxy import Balancer
+from hamgr.routing.pgbouncer import Pool
+from hamgr.routing.release import OwnServer
+from hamgr.settings import (
+    Address,
+    DynamicSettings,
+    HaproxyBalancer,
+    Loaded,
+    PgbouncerPool,
+    Role,
+    Settings,
+    TagsSection,
+)
 from hamgr.version import VERSION
 
 
@@ -30,7 +43,44 @@ def myself(settings: Settings) -> Myself:
         api_url=f"{scheme}://{settings.rest_address}/patroni",
         version=VERSION,
         tags=tags_of(settings.tags),
+        routes=front(settings).routes,
     )
+
+
+def front(settings: Settings) -> Front:
+    """Pools and load balancers, and how a route to a primary is checked."""
+    superuser, address = _credentials(settings.postgresql.authentication.superuser), settings.server_address
+    login = {
+        "user": superuser.username,
+        "password": superuser.password or None,
+        "dbname": "postgres",
+        "application_name": "hamgr",
+        **superuser.options,
+    }
+    own = OwnServer(address.host, address.port, {key: value for key, value in login.items() if value is not None})
+    return Front(tuple(map(_pool, settings.pgbouncer)), tuple(map(_balancer, settings.haproxy)), own)
+
+
+def _pool(section: PgbouncerPool) -> Pool:
+    role = _credentials(section)
+    return Pool(
+        host=section.host,
+        port=section.port,
+        username=role.username,
+        password=role.password,
+        options=role.options,
+        databases=section.databases,
+        pause_timeout_s=section.pause_timeout,
+        target_file=_path(section.target_file),
+        target_options=section.target_options,
+    )
+
+
+def _balancer(section: HaproxyBalancer) -> Balancer:
+    at = section.socket
+    if isinstance(at, Address):
+        return Balancer(section.backend, host=at.host, port=at.port)
+    return Balancer(section.backend, path=at)
 
 
 def tags_of(section: TagsSection) -> Tags:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hamgr.agent.front import Front
 from hamgr.agent.guardlink import GuardLink
 from hamgr.agent.memory import Memory
 from hamgr.agent.peers import Peers
@@ -36,6 +37,7 @@ class World:
     seed_config: Mapping[str, Any]
     wanted: Callable[[], ServerConfig]
     """The server's configuration as file and dynamic configuration want it now."""
+    front: Front = field(default_factory=Front)
     refused: dict[int, str] = field(default_factory=dict)
     """Requests that were refused, by revision, for those who wait for their end."""
     order_ends: dict[int, Callable[[bool, str], None]] = field(default_factory=dict)

@@ -69,7 +69,7 @@ def _facts(record: Record) -> list[str]:
     ballots = record.get("ballots") or {}
     if ballots:
         lines.append("  ballots   " + ", ".join(f"{name} {vote}" for name, vote in sorted(ballots.items())))
-    return lines
+    return [*lines, *(f"  note      {note}" for note in record.get("notes") or [])]
 
 
 def _more(record: Record) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hamgr.core.lanes import Lane, Upstream
+from hamgr.core.route_actions import HoldPools, PointPools, PushRoute, ReleasePools
 from hamgr.core.server_actions import (
     AFTER_PROMOTION,
     ApplyConfig,
@@ -74,10 +75,13 @@ __all__ = [
     "Follow",
     "GrantLease",
     "HandOverStop",
+    "HoldPools",
     "InitDb",
     "Lane",
     "MoveLeader",
+    "PointPools",
     "Promote",
+    "PushRoute",
     "PutDown",
     "PutHistory",
     "PutMember",
@@ -89,6 +93,7 @@ __all__ = [
     "ReattachLeader",
     "Reinitialize",
     "ReleaseLeader",
+    "ReleasePools",
     "RestartServer",
     "RetakeLeader",
     "Rewind",
@@ -153,6 +158,10 @@ Action = (
     | PutHistory
     | PutRoster
     | PutSync
+    | HoldPools
+    | ReleasePools
+    | PushRoute
+    | PointPools
     | Exit
 )
 

@@ -30,6 +30,7 @@ from hamgr.core.cluster import HistoryLine, Member, Status, SyncState
 from hamgr.core.pipeline import record_of
 from hamgr.core.portrait import server_role, server_state
 from hamgr.core.quorum import next_step
+from hamgr.core.route_chores import keep_routes
 from hamgr.core.rules.lease import new_lease, settle_move, twin
 from hamgr.core.rules.switchover import prepares_for
 from hamgr.core.scene import Scene
@@ -212,14 +213,15 @@ def keep_config(scene: Scene, _note: str) -> Iterator[Action | Instant]:
 
 
 def keep_record(scene: Scene, _note: str) -> Iterator[Action | Instant]:
-    """The record of the change that made us leader: once it is writable, and once more when it was routed."""
+    """The record of the change that made us leader: once it is writable, and again when there is more to tell."""
     passage = scene.state.passage
     if passage is None or passage.writable_at is None:
         return
-    is_due = not passage.recorded or (passage.routed_at is not None and not passage.recorded_routed)
-    if is_due:
-        record = record_of(passage, scene.me, WallTime(0.0), budget_by_stage(scene.policy, passage.cause))
-        yield PutRecord(record)
+    has_more = passage.routed_at is not None and not passage.recorded_routed
+    if not passage.recorded or has_more or len(passage.notes) != passage.recorded_notes:
+        ahead_s = scene.state.wall_ahead_s
+        at = WallTime(0.0) if ahead_s is None else WallTime(passage.writable_at + ahead_s)
+        yield PutRecord(record_of(passage, scene.me, at, budget_by_stage(scene.policy, passage.cause)))
 
 
 def keep_history(scene: Scene, _note: str) -> Iterator[Action | Instant]:
@@ -249,7 +251,7 @@ def prepare(scene: Scene, _note: str) -> Iterator[Action | Instant]:
         yield Checkpoint(revision)
 
 
-CHORES: tuple[Chore, ...] = (keep_lease, announce, keep_sentry, keep_config, prepare, logical.drop_former)
+CHORES: tuple[Chore, ...] = (keep_lease, announce, keep_sentry, keep_config, prepare, logical.drop_former, keep_routes)
 """Of every member."""
 
 LEADERS_CHORES: tuple[Chore, ...] = (

@@ -93,6 +93,8 @@ class Offer:
     lsn: Lsn
     cause: str
     elapsed_s: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What became of the pools that were to be held, for the successor's record."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hamgr.core.actions import GIVING_AWAY, Action, AskPeers, Exit, Fence, Lane
+from hamgr.core.actions import GIVING_AWAY, Action, AskPeers, Exit, Fence, HoldPools, Lane, PushRoute, ReleasePools
 from hamgr.core.chores import CHORES, LEADERS_CHORES
 from hamgr.core.reasons import Code, Reason
 from hamgr.core.rules import (
@@ -62,7 +62,7 @@ RULES: tuple[Rule, ...] = (
     repair.settle,
 )
 
-AT_ONCE = (Fence, Exit, AskPeers)
+AT_ONCE = (Fence, Exit, AskPeers, HoldPools, PushRoute)
 """Actions that failed a moment ago are held back, but not these: each has a pace of its own."""
 
 WORTH_A_NOTE = frozenset(
@@ -158,7 +158,8 @@ def _startable(state: State, wishes: list[Action]) -> tuple[Action, ...]:
     """One action a lane, none in a lane that is busy. Fence overtakes all but another Fence.
 
     The lead is not given away while something is done with the server: a restart that is under way has it down for a
-    moment, and would have it up again as a primary after another leads.
+    moment, and would have it up again as a primary after another leads. Nor are pools released then: they may be held
+    for just that.
     """
     if not wishes:
         return ()
@@ -168,7 +169,7 @@ def _startable(state: State, wishes: list[Action]) -> tuple[Action, ...]:
         overtakes = isinstance(action, Fence) and state.running(Fence) is None
         if action.lane in taken and not overtakes:
             continue
-        if isinstance(action, GIVING_AWAY) and Lane.SERVER in taken:
+        if isinstance(action, (*GIVING_AWAY, ReleasePools)) and Lane.SERVER in taken:
             continue
         taken.add(action.lane)
         chosen.append(action)

@@ -10,6 +10,7 @@ from hamgr.core.actions import Action
 from hamgr.core.cluster import ClusterView
 from hamgr.core.policy import Policy
 from hamgr.core.result import Outcome
+from hamgr.core.routes import Routes
 from hamgr.core.server import ServerIdentity, ServerView, Vital
 from hamgr.core.units import Instant, Term
 
@@ -181,6 +182,8 @@ class SettingsReread:
     """SIGHUP: the configuration file was read again; what it changes is to be applied."""
 
     at: Instant
+    routes: Routes | None = None
+    """Poolers and load balancers as the file names them now; None: as before."""
 
 
 @dataclass(frozen=True, slots=True)

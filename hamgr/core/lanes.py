@@ -25,6 +25,9 @@ class Lane(Enum):
     SYNC = "sync"
     SENTRY = "sentry"
     PEERS = "peers"
+    POOLS = "pools"
+    BALANCERS = "balancers"
+    TARGETS = "targets"
     PROCESS = "process"
 
 

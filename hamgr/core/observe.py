@@ -82,7 +82,8 @@ def _observe_rest(state: State, fact: Fact) -> State:
         case facts.PolicyRead():
             return state._replace(policy=fact.policy, policy_revision=fact.revision, policy_problems=fact.problems)
         case facts.SettingsReread():
-            return state._replace(applied_revision=-1)
+            me = state.me if fact.routes is None else replace(state.me, routes=fact.routes)
+            return state._replace(me=me, applied_revision=-1, pointed_at=None)
         case facts.StopOrdered():
             return state._replace(stopping_since=state.stopping_since or fact.at)
         case facts.ReplaceOrdered():
@@ -200,6 +201,7 @@ def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> 
             elapsed_s=offer.elapsed_s,
             former_lsn=offer.lsn,
             former_end_is_read=offer.lsn > 0,
+            notes=offer.notes,
         )
     return Passage(
         term=vacancy.term,

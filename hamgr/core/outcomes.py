@@ -13,6 +13,7 @@ from hamgr.core.facts import ActionEnded
 from hamgr.core.pipeline import Passage
 from hamgr.core.policy import deadline_of
 from hamgr.core.result import Result
+from hamgr.core.route_outcomes import ROUTE_MARKS
 from hamgr.core.state import Crash, Failure, HandOver, State
 from hamgr.core.units import Instant, Lsn, Term, Timeline
 
@@ -242,10 +243,14 @@ def _promoted(state: State, fact: ActionEnded) -> State:
         return state
     state = state._replace(verified_term=action.term, verified_at=fact.at, hand_over=None)
     passage = state.passage
-    if passage is None or passage.term != action.term:
+    if passage is None or passage.term != action.term or passage.writable_at is not None:
         return state
     marked = passage.marked(
-        promoted_at=value.promoted_at, writable_at=value.writable_at, timeline=value.timeline, lsn=value.lsn
+        promoted_at=value.promoted_at,
+        writable_at=value.writable_at,
+        verified_at=fact.at,
+        timeline=value.timeline,
+        lsn=value.lsn,
     )
     return state._replace(passage=marked)
 
@@ -253,8 +258,10 @@ def _promoted(state: State, fact: ActionEnded) -> State:
 def _recorded(state: State, fact: ActionEnded) -> State:
     if not _is_done(fact) or state.passage is None or not isinstance(fact.action, actions.PutRecord):
         return state
-    with_routed = fact.action.record.stage("routed").is_known
-    return state._replace(passage=state.passage.marked(recorded=True, recorded_routed=with_routed))
+    record = fact.action.record
+    with_routed = record.stage("routed").is_known
+    told = state.passage.marked(recorded=True, recorded_routed=with_routed, recorded_notes=len(record.notes))
+    return state._replace(passage=told)
 
 
 def _reasserted(state: State, fact: ActionEnded) -> State:
@@ -353,4 +360,5 @@ MARKS: dict[type[Action] | Any, Mark] = {
     actions.EnsureSlots: _slots_ensured,
     actions.EnsureSentry: _sentry_checked,
     actions.ApplyConfig: _config_applied,
+    **ROUTE_MARKS,
 }

@@ -55,6 +55,8 @@ class Record:
     """Member -> 'timeline/lsn/priority' as compared by the transaction."""
     budget_s: Mapping[str, float] = field(default_factory=dict)
     """Bound by stage that follows from the configuration."""
+    notes: tuple[str, ...] = ()
+    """What became of poolers and load balancers, in sentences."""
 
     def stage(self, name: str) -> Stage:
         """The stage of that name; unknown if the record has none."""
@@ -93,12 +95,16 @@ class Passage:
     elected_at: Instant | None = None
     promoted_at: Instant | None = None
     writable_at: Instant | None = None
+    verified_at: Instant | None = None
+    """When that was known, which is what later steps refer to."""
     routed_at: Instant | None = None
     timeline: Timeline = Timeline(0)
     lsn: Lsn = Lsn(0)
     ballots: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     recorded: bool = False
     recorded_routed: bool = False
+    recorded_notes: int = 0
     in_history: bool = False
     checkpointed: bool = False
 
@@ -125,6 +131,7 @@ def record_of(passage: Passage, me: str, at: WallTime, budget_s: Mapping[str, fl
         stages=_stages(passage, me),
         ballots=passage.ballots,
         budget_s=budget_s,
+        notes=passage.notes,
     )
 
 
@@ -184,4 +191,5 @@ def record_as_json(record: Record) -> dict[str, Any]:
         "ballots": dict(record.ballots),
         "budget_s": dict(record.budget_s),
         "over_budget": list(record.over_budget),
+        "notes": list(record.notes),
     }

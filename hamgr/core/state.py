@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from hamgr.core.actions import Action, Lane
+from hamgr.core.actions import Action, Lane, Upstream
 from hamgr.core.cluster import ClusterView, Tags
 from hamgr.core.facts import LeaseTried
 from hamgr.core.pipeline import Passage
 from hamgr.core.policy import Policy
+from hamgr.core.routes import Routes
 from hamgr.core.server import Illness, ServerView, Vital
 from hamgr.core.units import Instant, Lsn, Term, Timeline
 
@@ -24,6 +25,7 @@ class Myself:
     api_url: str = ""
     version: str = ""
     tags: Tags = field(default_factory=Tags)
+    routes: Routes = field(default_factory=Routes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,16 @@ class State(NamedTuple):
     sync: SyncInForce | None = None
     sync_given_up: bool = False
     """The synchronous rule was left to the configuration again."""
+    held_for: int | None = None
+    """Revision of the request that the pools were held for, as far as they could be; 0: for the end of this agent."""
+    hold_notes: tuple[str, ...] = ()
+    """What became of that, for the record."""
+    released_at: Instant | None = None
+    """`verified_at` of the verification after which all pools were released."""
+    pushed_at: Instant | None = None
+    """The same of the load balancers that were told of it."""
+    pointed_at: Upstream | None = None
+    """Where the pools of this host's target files lead."""
 
     def is_busy(self, lane: Lane) -> bool:
         """True while an action of that lane is under way."""

@@ -85,6 +85,7 @@ def encode_request(request: Request) -> str:
 
 
 def _offer(offer: Offer) -> dict[str, Any]:
+    notes = {"notes": list(offer.notes)} if offer.notes else {}
     return {
         "holder": offer.holder,
         "term": int(offer.term),
@@ -92,6 +93,7 @@ def _offer(offer: Offer) -> dict[str, Any]:
         "lsn": int(offer.lsn),
         "cause": offer.cause,
         "elapsed_s": dict(offer.elapsed_s),
+        **notes,
     }
 
 

@@ -159,6 +159,7 @@ def _offer(value: Mapping[str, Any]) -> Offer:
         lsn=_lsn(value, "lsn"),
         cause=_text(value, "cause"),
         elapsed_s=elapsed_s,
+        notes=_texts(value, "notes"),
     )
 
 
@@ -299,6 +300,13 @@ def _get(value: Mapping[str, Any], name: str, kind: type[T], default: T) -> T:
 
 def _text(value: Mapping[str, Any], name: str) -> str:
     return _get(value, name, str, "")
+
+
+def _texts(value: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = value.get(name) or []
+    if not isinstance(found, list):
+        raise ValueError(f"{name} is not a list")
+    return tuple(_typed(each, str, name) for each in found)
 
 
 def _number(value: Mapping[str, Any], name: str) -> int:

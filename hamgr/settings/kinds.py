@@ -18,6 +18,8 @@ BYTES = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 
 WILDCARDS = ("", "*", "0.0.0.0", "::")
 _NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_DATABASE = re.compile(r"[A-Za-z0-9_.-]+")
+_PROXY = re.compile(r"[A-Za-z0-9_.:-]+")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)*")
 
 
@@ -214,6 +216,40 @@ def parse_path(value: object) -> str:
     return value.rstrip("/") or value[:1]
 
 
+def parse_one_host(value: object) -> str:
+    """A host's name or address, or the absolute path of a directory."""
+    if not isinstance(value, str) or not value or re.search(r"[\s,@\x00-\x1f]", value):
+        raise ValueError("is not one host, nor the absolute path of a socket's directory")
+    if not value.startswith("/") and "/" in value:
+        raise ValueError("is not an absolute path of a socket's directory")
+    return value.strip("[]")
+
+
+def parse_runtime_socket(value: object) -> Address | str:
+    """The absolute path of a Unix socket, or host:port."""
+    if isinstance(value, str) and value.startswith("/"):
+        return parse_path(value)
+    if isinstance(value, str) and ":" not in value:
+        raise ValueError("is neither the absolute path of a socket nor host:port")
+    return _parse_address(value, None)
+
+
+def parse_databases(value: object) -> tuple[str, ...]:
+    """Names of databases as they may stand in PgBouncer's file without quotes."""
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ValueError("is not a list of databases")
+    if not all(_DATABASE.fullmatch(name) for name in value):
+        raise ValueError("holds what is no database's name of letters, digits, '_', '.' and '-'")
+    return tuple(dict.fromkeys(value))
+
+
+def parse_backend(value: object) -> str:
+    """The name of a section of HAProxy's file."""
+    if not isinstance(value, str) or not _PROXY.fullmatch(value):
+        raise ValueError("is not the name of a backend (letters, digits, '_', '.', ':' and '-')")
+    return value
+
+
 def parse_networks(value: object) -> tuple[str, ...]:
     """Addresses and networks (CIDR) that a caller's address is compared with."""
     parts = value.split(",") if isinstance(value, str) else value
@@ -272,6 +308,10 @@ Flags = Annotated[tuple[str, ...], PlainValidator(parse_flags)]
 Parameters = Annotated[dict[str, str], PlainValidator(parse_parameters)]
 SynchronousMode = Annotated[str, PlainValidator(parse_synchronous_mode)]
 AbsolutePath = Annotated[str, PlainValidator(parse_path)]
+OneHost = Annotated[str, PlainValidator(parse_one_host)]
+RuntimeSocket = Annotated[Address | str, PlainValidator(parse_runtime_socket)]
+Databases = Annotated[tuple[str, ...], PlainValidator(parse_databases)]
+BackendName = Annotated[str, PlainValidator(parse_backend)]
 Networks = Annotated[tuple[str, ...], PlainValidator(parse_networks)]
 Headers = Annotated[dict[str, str], PlainValidator(parse_headers)]
 DataDirectory = Annotated[str, PlainValidator(parse_data_dir)]
@@ -292,6 +332,10 @@ NAMES: Mapping[Any, str] = {
     SynchronousMode: "off, on, quorum",
     AbsolutePath: "path",
     DataDirectory: "path",
+    OneHost: "host",
+    RuntimeSocket: "path or host:port",
+    Databases: "list of names",
+    BackendName: "name",
     Networks: "list of networks",
     Headers: "mapping",
 }

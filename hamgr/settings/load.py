@@ -115,6 +115,7 @@ def _relations(settings: Settings, policy: Policy) -> Iterator[Problem]:
     yield from _password_problems(settings)
     yield from _guard_problems(settings, policy)
     yield from _without_effect(settings)
+    yield from _route_problems(settings)
     yield from overridden_rule(policy.synchronous_mode, settings.postgresql.parameters, "postgresql")
     if (settings.restapi.keyfile or settings.restapi.keyfile_password) and not settings.restapi.certfile:
         yield Problem("restapi.certfile", "is missing, but a key for it is given")
@@ -168,9 +169,23 @@ def _guard_problems(settings: Settings, policy: Policy) -> Iterator[Problem]:
         yield warning("guard.stop_timeout", text, "an orderly stop may be cut short")
 
 
+def _route_problems(settings: Settings) -> Iterator[Problem]:
+    """One pool or file entered twice would be paused, and rewritten, against itself."""
+    seen: dict[object, str] = {}
+    for number, pool in enumerate(settings.pgbouncer):
+        at = f"pgbouncer.{number}"
+        for key, value in (("host", (pool.host, pool.port)), ("target_file", pool.target_file)):
+            if value and value in seen:
+                yield Problem(f"{at}.{key}", f"is that of {seen[value]} as well", "enter each pool once")
+            seen[value] = at
+    for number, balancer in enumerate(settings.haproxy):
+        entry = (balancer.socket, balancer.backend)
+        if entry in seen:
+            yield Problem(f"haproxy.{number}.socket", f"is that of {seen[entry]} as well", "enter each balancer once")
+        seen[entry] = f"haproxy.{number}"
+
+
 def _without_effect(settings: Settings) -> Iterator[Problem]:
-    if settings.pgbouncer:
-        yield warning("pgbouncer", "not yet: it has no effect")
     server = settings.postgresql
     others = [method for method in server.create_replica_methods if method != "basebackup"]
     if others:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -15,7 +16,7 @@ from pydantic_core import PydanticUndefined
 from hamgr.settings.dynamic import DynamicSettings
 from hamgr.settings.kinds import NAMES
 from hamgr.settings.problem import join
-from hamgr.settings.section import Section, about, section_of
+from hamgr.settings.section import Section, about, list_section_of, section_of
 from hamgr.settings.shown import shown
 from hamgr.settings.source import PREFIXES
 from hamgr.settings.table import Settings
@@ -98,16 +99,18 @@ def page() -> str:
 
 def _sections(model: type[Section], at: str, title: str) -> Iterator[str]:
     heading = title or f"`{at}`"
-    yield f"### {heading}\n\n{(model.__doc__ or '').strip()}\n"
+    yield f"### {heading}\n\n{cleandoc(model.__doc__ or '')}\n"
     hints = get_type_hints(model, include_extras=True)
     plain = {key: info for key, info in model.model_fields.items() if section_of(info) is None}
     if plain:
         yield "| key | type | default | meaning | Patroni |\n|---|---|---|---|---|"
         yield "\n".join(_row(join(at, key), info, hints[key]) for key, info in plain.items()) + "\n"
     for key, info in model.model_fields.items():
-        inner = section_of(info)
+        inner, item = section_of(info), list_section_of(info)
         if inner is not None:
             yield from _sections(inner, join(at, key), "")
+        elif item is not None:
+            yield from _sections(item, f"{join(at, key)}[]", "")
 
 
 def _row(path: str, info: FieldInfo, hint: Any) -> str:

@@ -13,6 +13,8 @@ from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
 from hamgr.settings.kinds import (
     AbsolutePath,
     Address,
+    BackendName,
+    Databases,
     EtcdHost,
     EtcdHosts,
     Flags,
@@ -20,14 +22,16 @@ from hamgr.settings.kinds import (
     Lines,
     Listen,
     Networks,
+    OneHost,
     RestAddress,
     RestListen,
+    RuntimeSocket,
     Seconds,
     Word,
     parse_host,
     parse_scalar,
 )
-from hamgr.settings.postgres import PostgresqlSection, Secret
+from hamgr.settings.postgres import Plain, PostgresqlSection, Role, Secret
 from hamgr.settings.section import OWN, Section, option
 
 RESERVED_NAMES = ("__patroni_strict_sync_replica_placeholder__",)
@@ -222,13 +226,47 @@ class GuardSection(Section):
         return self.agent_timeout if self.agent_timeout is not None else min(2.0, 0.4 * ttl_s)
 
 
-class PgbouncerPool(Section):
-    """A pool that is held during a hand-over."""
+class PgbouncerPool(Role):
+    """A PgBouncer (pool mode transaction or statement) whose clients wait during a hand-over instead of losing their
+    sessions. Whoever becomes the leader resumes it, so do not pause it by hand. Its `server_login_retry` should be 1.
+    """
 
-    host: str = option("127.0.0.1", "Host or socket directory of its admin console.", origin=OWN)
+    host: OneHost = option("127.0.0.1", "Host or socket directory of its admin console.", origin=OWN)
     port: int = option(6432, "Its port.", origin=OWN, ge=1, le=65535)
-    username: str = option("pgbouncer", "Admin user.", origin=OWN)
+    username: Plain = option("pgbouncer", "One of its `admin_users`.", origin=OWN, min_length=1)
     password: Secret = option(None, "Its password.", origin=OWN)
+    databases: Databases = option(
+        (),
+        "Databases of the pool that lead to the primary; empty: all. Needed where it has others that lead to replicas.",
+        origin=OWN,
+    )
+    pause_timeout: Seconds = option(
+        2.0,
+        "How long its clients wait for running transactions to end. If that is too short, the hand-over goes on "
+        "without it.",
+        origin=OWN,
+        gt=0,
+        le=60,
+    )
+    target_file: AbsolutePath = option(
+        "",
+        "File on this host that pgbouncer.ini has a `%include` of: the agent here keeps the leader's address in it.",
+        origin=OWN,
+    )
+    target_options: Plain = option(
+        "", "What follows host and port there, as in pgbouncer.ini: `auth_user=… pool_size=…`.", origin=OWN
+    )
+
+
+class HaproxyBalancer(Section):
+    """An HAProxy that is told at once who accepts writes, beside its own health checks. Its servers have the members'
+    names.
+    """
+
+    socket: RuntimeSocket = option(
+        ..., "Its `stats socket … level admin`: a path, or host:port.", origin=OWN, sample="/run/haproxy/admin.sock"
+    )
+    backend: BackendName = option("primary", "Its backend (or `listen` section) for writes.", origin=OWN)
 
 
 class Settings(Section):
@@ -253,7 +291,10 @@ class Settings(Section):
     ctl: CtlSection = Field(default=CtlSection())
     guard: GuardSection = Field(default=GuardSection())
     pgbouncer: tuple[PgbouncerPool, ...] = option(
-        (), "Pools on this host that are held during a hand-over. Not yet: it has no effect.", origin=OWN
+        (), "Pools whose clients wait during a hand-over; the same on all members, but for target files.", origin=OWN
+    )
+    haproxy: tuple[HaproxyBalancer, ...] = option(
+        (), "Load balancers that are told at once who leads; the same on all members.", origin=OWN
     )
 
     @property

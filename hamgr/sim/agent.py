@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hamgr.core import actions, facts
@@ -14,6 +14,7 @@ from hamgr.core.observe import observe
 from hamgr.core.pipeline import Record
 from hamgr.core.policy import Policy
 from hamgr.core.result import Outcome, Result
+from hamgr.core.routes import Routes
 from hamgr.core.scene import Scene
 from hamgr.core.state import Myself, State
 from hamgr.core.units import Instant, Term, after
@@ -44,6 +45,21 @@ class Upset:
 
 
 @dataclass(slots=True)
+class Front:
+    """A pool and a load balancer through which clients come. What they do not know of servers is not modelled."""
+
+    is_held: bool = False
+    """The pool is paused: clients wait."""
+    is_busy: bool = False
+    """A transaction does not end: the pool cannot be held in time."""
+    answers: bool = True
+    routed_to: str = ""
+    """Whom the load balancer was last told of."""
+    targets: dict[str, str] = field(default_factory=dict)
+    """Host -> the member that the target file there names."""
+
+
+@dataclass(slots=True)
 class Shared:
     """What all agents of a world have in common beside the ground."""
 
@@ -53,6 +69,9 @@ class Shared:
     records: dict[int, Record] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
     kept_aside: list[str] = field(default_factory=list)
+    front: Front = field(default_factory=Front)
+    routes: Routes = field(default_factory=Routes)
+    """What every member's file names of it."""
     systems: int = 0
     on_start: Callable[[Agent, Action], None] = lambda _agent, _action: None
     """Told of every action before it is begun."""
@@ -119,7 +138,7 @@ class Agent(Process):
     def begin(self) -> None:
         """A fresh agent on the host: it adopts what the page still holds."""
         self.launch()
-        self.state = State(self.state.me, policy=self.file_policy)
+        self.state = State(replace(self.state.me, routes=self.shared.routes), policy=self.file_policy)
         self.inbox, self.tasks, self.decision = [], [], None
         self.exit_code, self.is_stopped_in_order = None, False
         self.permit_until = Instant(0.0)

@@ -231,6 +231,14 @@ def replace_agent(world: World, _dice: random.Random, name: str) -> None:
     agent.post(facts.ReplaceOrdered(agent.clock_now()))
 
 
+def pool_gone(world: World, _dice: random.Random, _name: str) -> None:
+    world.shared.front.answers = False
+
+
+def pool_busy(world: World, _dice: random.Random, _name: str) -> None:
+    world.shared.front.is_busy = True
+
+
 def change_sync(world: World, dice: random.Random, _name: str) -> None:
     """Another synchronous mode, or another number of standbys to wait for."""
     if not world.etcd.answers:
@@ -269,7 +277,8 @@ FAULTS: tuple[Fault, ...] = (
     cut_etcd, cut_etcd, cut_peers, cut_one_peer, isolate, isolate, unplug, cut_to_etcd, cut_from_etcd, slow_replies,
     slow_replies, slow_etcd, slow_etcd_and_lose_host, slow_etcd_and_lose_host, lossy_etcd, etcd_elects, etcd_gone,
     full_disk, hung_disk, lag, lag_and_lose_leader, switchover, switchover, switchover, failover, restart, reinitialize,
-    terminate, replace_agent, change_sync, toggle_failsafe, change_ttl, change_ttl, shorten_ttl_and_lose_control,
+    terminate, replace_agent, pool_gone, pool_busy, change_sync, toggle_failsafe, change_ttl, change_ttl,
+    shorten_ttl_and_lose_control,
 )  # fmt: skip
 
 TAKERS: tuple[Fault, ...] = (
@@ -284,6 +293,7 @@ def recover(world: World) -> None:
     world.phase += 1
     world.ground.network.heal()
     world.start_etcd()
+    world.shared.front.answers, world.shared.front.is_busy = True, False
     for host in world.hosts.values():
         host.thaw_all()
         host.server.disk = Disk.WELL

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from hamgr.core.budget import failover_budget
 from hamgr.core.policy import Policy
+from hamgr.core.routes import Routes
 from hamgr.core.rules.election import COLD_WINDOW_S
 from hamgr.core.rules.lead import steady
 from hamgr.core.scene import LONGEST_RETRY_S
@@ -91,6 +92,8 @@ class Trial:
         self._takers = [fault for fault in self._faults if fault in TAKERS]
         self.world = World(_policy(dice, options), pace=Pace(), dice=dice, mutant=options.mutant, is_supervised=True)
         self.world.clients.every_s = dice.choice((0.1, 0.2, 0.3))
+        has_front = dice.random() < 0.5
+        self.world.shared.routes = Routes(pools=has_front, targets=has_front, balancers=has_front)
 
     def run(self) -> None:
         """All phases, with all checks."""
@@ -183,6 +186,8 @@ class Trial:
             return self._start_the_stopped()
         leader = world.leader()
         agent = world.agents[leader]
+        if world.shared.front.is_held or not self._is_routed(leader):
+            return False
         if agent.decision is None or agent.decision.rule != steady.__name__ or agent.state.illnesses:
             return False
         deadline = agent.page.deadline
@@ -194,6 +199,14 @@ class Trial:
             if name != leader
         )
         return well or self._start_the_stopped()
+
+    def _is_routed(self, leader: str) -> bool:
+        """Clients that come through poolers and load balancers find the leader."""
+        world = self.world
+        if not world.shared.routes.balancers:
+            return True
+        front = world.shared.front
+        return front.routed_to == leader and all(front.targets.get(name) == leader for name in world.hosts)
 
     def _is_under_orders(self) -> bool:
         """Somebody has been told to stop, to restart or to be made anew, and has not done so yet. What was told to the

@@ -27,11 +27,12 @@ from hamgr.sim.pace import STILL, Pace
 from hamgr.sim.peer_calls import PEER_CALLS
 from hamgr.sim.postgres import Server, Written
 from hamgr.sim.replication import Replication
+from hamgr.sim.route_calls import ROUTE_CALLS
 from hamgr.sim.server_calls import SERVER_CALLS
 from hamgr.sim.steps import Steps
 from hamgr.sim.store_calls import STORE_CALLS
 
-CALLS: Mapping[type, Callable[[Agent, Any], Steps]] = {**SERVER_CALLS, **STORE_CALLS, **PEER_CALLS}
+CALLS: Mapping[type, Callable[[Agent, Any], Steps]] = {**SERVER_CALLS, **STORE_CALLS, **PEER_CALLS, **ROUTE_CALLS}
 
 
 class World:

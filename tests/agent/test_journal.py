@@ -15,12 +15,22 @@ from hamgr.agent import journal as module
 from hamgr.agent.clock import now
 from hamgr.agent.executor import execute
 from hamgr.agent.journal import FLIGHT_RECORDER_EVENTS, LOGGER, Journal
-from hamgr.core.actions import AFTER_PROMOTION, AskPeers, Checkpoint, EnsureSentry, Fence, PutMember, PutStatus
+from hamgr.core.actions import (
+    AFTER_PROMOTION,
+    AskPeers,
+    Checkpoint,
+    EnsureSentry,
+    Fence,
+    PutMember,
+    PutStatus,
+    ReleasePools,
+)
 from hamgr.core.cluster import Status
 from hamgr.core.decide import Decision
 from hamgr.core.reasons import Code, Reason, because
 from hamgr.core.result import Outcome, Result
 from hamgr.core.sentences import sentence
+from hamgr.core.units import Instant
 from hamgr.guard import host
 from tests.agent.workbench import TERM, Bench, leading, member
 
@@ -138,6 +148,23 @@ def test_routine_that_went_well_is_left_to_debug(capsys: pytest.CaptureFixture[s
     journal.ended(Fence(), DONE, now(), now())
     assert len(lines(capsys)) == 2
     assert len(journal.events()) == 6
+
+
+def test_what_is_tried_again_for_days_is_told_when_it_ends_in_another_way(capsys: pytest.CaptureFixture[str]) -> None:
+    module.set_up("INFO", as_json=False)
+    journal, refused = Journal(), Outcome(Result.FAILED, "route", "pool a:1 was not released: refused")
+    ends = [
+        refused,
+        refused,
+        refused,
+        replace(refused, text="pool a:1 was not released: no answer"),
+        refused,
+        DONE,
+        refused,
+    ]
+    for number, end in enumerate(ends):
+        journal.ended(ReleasePools(TERM, Instant(float(number))), end, now(), now())
+    assert len(lines(capsys)) == len(journal.events()) == 5
 
 
 @pytest.mark.parametrize("code", [Code.ILL, Code.ILL_AND_NONE_BETTER, Code.PUTTING_DOWN, Code.ALONE, Code.WAIT_QUORUM])

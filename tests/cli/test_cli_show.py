@@ -147,6 +147,12 @@ def test_failover_record_is_drawn_with_its_stages(world: World) -> None:
     assert drawn["routed"].split() == ["routed", "unknown"]
 
 
+def test_failover_record_tells_what_became_of_poolers(world: World) -> None:
+    note = "pool 10.0.0.5:6432 was not held: no connection within 1 s"
+    world.put("failovers/7", {**record(7, "p2", "p1"), "notes": [note]})
+    assert f"  note      {note}" in world.run("failovers", "7").output.splitlines()
+
+
 def test_record_that_does_not_exist_is_refused_with_those_that_do(world: World) -> None:
     world.put("failovers/7", record(7, "p2", "p1"))
     result = world.run("failovers", "8")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hamgr.core import actions, facts
 from hamgr.core.cluster import Member, Request, Status, Tags
+from hamgr.core.routes import Routes
 from hamgr.core.server import DataDir, Phase
 from hamgr.sim.agent import Upset
 from hamgr.sim.ground import Violation
@@ -253,6 +254,28 @@ def starts_as_standby(story: Story, name: str) -> None:
     story.agent(name).server.start(as_standby=True)
 
 
+def pools_stand(story: Story) -> None:
+    """A pool and a load balancer before all servers, in every member's file; target files on every host."""
+    routes = Routes(pools=True, targets=True, balancers=True)
+    story.world.shared.routes = routes
+    for agent in story.world.agents.values():
+        agent.post(facts.SettingsReread(agent.clock_now(), routes))
+    assert story.world.run_until(lambda: story.world.shared.front.routed_to == story.world.leader(), PATIENCE_S)
+    mark(story)
+
+
+def withdrawn(story: Story) -> None:
+    story.world.request(None)
+
+
+def transaction(story: Story, ends: str) -> None:
+    story.world.shared.front.is_busy = ends == "does not end"
+
+
+def pool_is(story: Story, what: str) -> None:
+    story.world.shared.front.answers = what == "answers again"
+
+
 # -- claims ----------------------------------------------------------------------------------------------------
 
 
@@ -387,6 +410,39 @@ def aside(story: Story, name: str) -> None:
     assert name in story.world.kept_aside
 
 
+def pool_held(story: Story, what: str, within: str | None) -> None:
+    front = story.world.shared.front
+    assert story.world.run_until(lambda: front.is_held == (what == "held"), float(within or PATIENCE_S)), front
+
+
+def pool_never_held(story: Story) -> None:
+    assert not story.world.shared.front.is_held
+
+
+def routed_to(story: Story, name: str) -> None:
+    """The load balancer was told, and every target file names that member."""
+    front = story.world.shared.front
+    alive = [each for each, host in story.world.hosts.items() if host.agent.is_running]
+
+    def holds() -> bool:
+        return front.routed_to == name and all(front.targets.get(each) == name for each in alive)
+
+    assert story.world.run_until(holds, PATIENCE_S), front
+
+
+def record_notes(story: Story, term: str, words: str) -> None:
+    def holds() -> bool:
+        record = story.world.records.get(int(term))
+        return record is not None and any(words in note for note in record.notes)
+
+    assert story.world.run_until(holds, PATIENCE_S), story.world.records.get(int(term))
+
+
+def record_notes_nothing(story: Story, term: str) -> None:
+    assert story.world.run_until(lambda: int(term) in story.world.records, PATIENCE_S), "no record"
+    assert story.world.records[int(term)].notes == ()
+
+
 N = r"([a-z]+)"
 S = r"([0-9.]+) ?s"
 
@@ -422,6 +478,15 @@ VERBS: tuple[tuple[str, Callable[..., None]], ...] = (
     (r"the status is (\d+) bytes ahead of everybody", status),
     (rf"a frozen member {N}", ghost),
     (rf"the server of {N} is started as a standby", starts_as_standby),
+    (r"a pool and a load balancer stand before the servers", pools_stand),
+    (r"the request is withdrawn", withdrawn),
+    (r"a transaction (does not end|ends)", transaction),
+    (r"the pool (is gone|answers again)", pool_is),
+    (rf"then the pool is (held|released)(?: within {S})?", pool_held),
+    (r"then the pool was not held", pool_never_held),
+    (rf"then clients are sent to {N}", routed_to),
+    (r"then the record of term (\d+) notes nothing", record_notes_nothing),
+    (r"then the record of term (\d+) notes that (.+)", record_notes),
     (rf"after {S}", lambda story, seconds: story.world.run(float(seconds))),
     (r"mark", mark),
     (rf"then {N} leads(?: in term (\d+))?(?: within {S})?", leads),

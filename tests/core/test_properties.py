@@ -16,6 +16,8 @@ from hamgr.core.order import best_first, is_ahead_of
 from hamgr.core.outcomes import Promoted, WalEnd
 from hamgr.core.policy import Policy
 from hamgr.core.result import Outcome, Result
+from hamgr.core.route_outcomes import RouteNotes
+from hamgr.core.routes import Routes
 from hamgr.core.scene import Scene
 from hamgr.core.server import ControlFile, DataDir, Phase, ServerIdentity, ServerView
 from hamgr.core.state import Myself, State
@@ -74,6 +76,7 @@ values = (
     st.none()
     | st.builds(WalEnd, timelines, st.none() | lsns, st.booleans(), st.none() | instants)
     | st.builds(Promoted, timelines, lsns, instants, instants)
+    | st.builds(RouteNotes, st.sampled_from(((), ("gone",))), st.integers(0, 1))
     | ballots
 )
 some_actions = st.sampled_from(
@@ -85,6 +88,8 @@ some_actions = st.sampled_from(
         actions.GrantLease(5.0), actions.TakeInitialize(), actions.Checkpoint(3), actions.ApplyConfig(1),
         actions.PutOffer(Offer("alpha", Term(1), Timeline(1), Lsn(1), "x"), "", 3),
         actions.CheckHistory(actions.Upstream("beta")), actions.ReattachLeader(LeaderKey("alpha", 1, 1)),
+        actions.HoldPools(3), actions.ReleasePools(Term(1), NOW), actions.PushRoute(Term(1), NOW, ("beta",)),
+        actions.PointPools(actions.Upstream("beta", "host")),
     )
 )  # fmt: skip
 outcomes = st.builds(
@@ -117,7 +122,7 @@ thorough = settings(max_examples=400, deadline=None, suppress_health_check=list(
 
 
 def learned(history: list[facts.Fact]) -> State:
-    state = State(Myself("alpha"))
+    state = State(Myself("alpha", routes=Routes(pools=True, targets=True, balancers=True)))
     for fact in history:
         state = observe(state, fact)
     return state
@@ -165,6 +170,16 @@ def test_deciding_twice_does_nothing_twice(history: list[facts.Fact], now: Insta
     again = decide(state, now).actions
     assert not {action.lane for action in first} & {action.lane for action in again if not isinstance(action, Fence)}
     assert not (any(isinstance(a, Fence) for a in first) and any(isinstance(a, Fence) for a in again))
+
+
+@thorough
+@given(histories, instants)
+def test_no_pool_is_released_while_something_is_done_with_the_server(history: list[facts.Fact], now: Instant) -> None:
+    state = learned(history)
+    wanted = decide(state, now).actions
+    lanes = {action.lane for action in wanted} | {task.action.lane for task in state.under_way}
+    if any(isinstance(action, actions.ReleasePools) for action in wanted):
+        assert Lane.SERVER not in lanes
 
 
 def is_entitled(state: State, now: Instant) -> bool:

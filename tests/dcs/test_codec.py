@@ -38,7 +38,14 @@ members = st.builds(
     lsns, texts, tags, st.booleans(), small, texts, texts, st.just(7), st.just(9),
 )  # fmt: skip
 offers = st.builds(
-    Offer, names, terms, timelines, lsns, texts, st.dictionaries(names, st.floats(0, 1e6, allow_nan=False))
+    Offer,
+    names,
+    terms,
+    timelines,
+    lsns,
+    texts,
+    st.dictionaries(names, st.floats(0, 1e6, allow_nan=False)),
+    st.lists(texts, max_size=2).map(tuple),
 )
 requests = st.builds(
     Request,

@@ -191,6 +191,20 @@ def test_endpoint_as_url_says_protocol_too(load_with):
         ({"pgbouncer": [{"pord": 1}]}, "pgbouncer.0.pord"),
         ({"pgbouncer": [5]}, "pgbouncer.0"),
         ({"pgbouncer": {"port": 1}}, "pgbouncer"),
+        ({"pgbouncer": [{"port": 0}]}, "pgbouncer.0.port"),
+        ({"pgbouncer": [{"host": "a,b"}]}, "pgbouncer.0.host"),
+        ({"pgbouncer": [{"host": "tmp/socket"}]}, "pgbouncer.0.host"),
+        ({"pgbouncer": [{"databases": "app"}]}, "pgbouncer.0.databases"),
+        ({"pgbouncer": [{"databases": ["app = host=elsewhere"]}]}, "pgbouncer.0.databases"),
+        ({"pgbouncer": [{"pause_timeout": 0}]}, "pgbouncer.0.pause_timeout"),
+        ({"pgbouncer": [{"target_file": "target.ini"}]}, "pgbouncer.0.target_file"),
+        ({"pgbouncer": [{"target_options": "pool_size=1\n[pgbouncer]"}]}, "pgbouncer.0.target_options"),
+        ({"pgbouncer": [{"port": 6432}, {"host": "127.0.0.1"}]}, "pgbouncer.1.host"),
+        ({"pgbouncer": [{"target_file": "/t"}, {"port": 1, "target_file": "/t"}]}, "pgbouncer.1.target_file"),
+        ({"haproxy": [{}]}, "haproxy.0.socket"),
+        ({"haproxy": [{"socket": "admin.sock"}]}, "haproxy.0.socket"),
+        ({"haproxy": [{"socket": "/s", "backend": "a;b"}]}, "haproxy.0.backend"),
+        ({"haproxy": [{"socket": "/s"}, {"socket": "/s"}]}, "haproxy.1.socket"),
     ],
 )
 def test_wrong_value_is_told_by_its_path(problems_of, changes, path):
@@ -368,3 +382,18 @@ def test_a_rule_of_a_members_own_is_told_to_have_no_effect_beside_synchronous_mo
 
 def test_a_watchdog_device_may_be_asked_for_without_a_warning(problems_of):
     assert problems_of({"watchdog": {"mode": "required"}}) == {}
+
+
+def test_pools_and_load_balancers_are_taken_as_written(load_with):
+    pools = [{"host": "::1", "databases": ["app"]}, {"host": "/run/pgbouncer", "pause_timeout": "500ms"}]
+    balancers = [{"socket": "/run/haproxy.sock"}, {"socket": "10.0.0.5:9999", "backend": "writes"}]
+    loaded = load_with({"pgbouncer": pools, "haproxy": balancers})
+    assert loaded.warnings == ()
+    assert [(pool.host, pool.databases, pool.pause_timeout) for pool in loaded.settings.pgbouncer] == [
+        ("::1", ("app",), 2.0),
+        ("/run/pgbouncer", (), 0.5),
+    ]
+    assert [(str(each.socket), each.backend) for each in loaded.settings.haproxy] == [
+        ("/run/haproxy.sock", "primary"),
+        ("10.0.0.5:9999", "writes"),
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hamgr.core.actions import Exit, Fence, HandOverStop, ReleaseLeader, StopServer
+from hamgr.core.actions import Exit, Fence, HandOverStop, HoldPools, ReleaseLeader, StopServer
 from hamgr.core.reasons import Code, because
 from hamgr.core.rules.lead import heirs, held_since
 from hamgr.core.rules.switchover import after_stop
@@ -47,11 +47,19 @@ def stop(scene: Scene) -> Verdict | None:
         if heirs(scene):
             return after_stop(scene, ended, cause="shutdown")
     elif scene.server.is_primary and heirs(scene):
-        action = HandOverStop(0, "", scene.policy.primary_stop_timeout_s, checkpoint_first=True)
-        return Verdict(because(Code.STOPPING), (action,))
+        return _hand_over(scene)
     if scene.is_server_down:
         return Verdict(because(Code.RELEASING), (ReleaseLeader(scene.view.term, held_since(scene)),))
     return _stop_and_exit(scene)
+
+
+def _hand_over(scene: Scene) -> Verdict:
+    """The checkpoint comes first: meanwhile clients still write."""
+    has_pools = scene.state.me.routes.pools
+    if has_pools and scene.state.held_for != 0:
+        return Verdict(because(Code.STOPPING), (HoldPools(0, checkpoint_first=True),))
+    action = HandOverStop(0, "", scene.policy.primary_stop_timeout_s, checkpoint_first=not has_pools)
+    return Verdict(because(Code.STOPPING), (action,))
 
 
 def _stopping_since(scene: Scene) -> Instant:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hamgr.core.actions import Checkpoint, ClearRequest, HandOverStop, PutOffer, WithdrawOffer
+from hamgr.core.actions import Checkpoint, ClearRequest, HandOverStop, HoldPools, PutOffer, WithdrawOffer
 from hamgr.core.cluster import Offer, Request
 from hamgr.core.precheck import successors, why_not
 from hamgr.core.reasons import Code, because
@@ -15,7 +15,7 @@ SUCCESSOR_PREPARES_S = 5.0
 
 
 def hand_over(scene: Scene) -> Verdict | None:
-    """A request stands: check it, prepare both sides while serving, stop, offer the lead."""
+    """A request stands: check it, prepare both sides while serving, hold the pools, stop, offer the lead."""
     request = scene.view.request
     if not scene.holds_key or request is None:
         return None
@@ -64,6 +64,8 @@ def _prepare(scene: Scene, request: Request) -> Verdict:
     wait_until = after(scene.state.prepared_at or scene.now, SUCCESSOR_PREPARES_S)
     if not is_ready and scene.now < wait_until:
         return Verdict(preparing, wake_at=wait_until)
+    if scene.state.me.routes.pools and scene.state.held_for != request.mod_revision:
+        return Verdict(preparing, (HoldPools(request.mod_revision),))
     stop = HandOverStop(request.mod_revision, successor, scene.policy.primary_stop_timeout_s)
     return Verdict(because(Code.HANDING_OVER, successor=successor), (stop,))
 
@@ -89,6 +91,7 @@ def _put_offer(scene: Scene, stopped: HandOver, cause: str, revision: int) -> Pu
         lsn=stopped.end_lsn or Lsn(0),
         cause=cause,
         elapsed_s={"detect": 0.0, "fence": stopped.stopped_at - stopped.began_at},
+        notes=scene.state.hold_notes if scene.state.held_for == stopped.request_revision else (),
     )
     held_since = scene.leader.mod_revision if scene.leader else 0
     return PutOffer(offer, stopped.successor, revision, held_since)
