@@ -88,6 +88,7 @@ class Agent:
         self._adopted_term = Term(0)
         self._dynamic = loaded.seed
         self._problems_told: tuple[str, ...] = ()
+        self._told_term = Term(0)
         self._api: RunningApi | None = None
 
     async def run(self) -> int:
@@ -274,8 +275,9 @@ class Agent:
         self._loop.post(SettingsReread(now(), self._world.front.routes))
 
     def _recorded(self, record: Record) -> None:
-        if record.stage("routed").is_known:
+        if record.term == self._told_term:
             return
+        self._told_term = record.term
         LOGGER.info(
             "leader changed: term %s, %s, %s -> %s",
             record.term,

@@ -14,8 +14,10 @@ from hamgr.routing.session import LoginRefused, Session, session
 ROUTE_S = 1.0
 """How long a paused pool waits for its route. Its clients wait for as long."""
 
-ATTEMPT_S = 0.2
-"""A load balancer that has no server for us may hold a connection for long."""
+FIRST_ATTEMPT_S = 0.15
+"""A load balancer that has no server for us may hold a connection for long; a busy server takes long to let one in. So
+each attempt may take twice as long as the one before.
+"""
 
 POLL_S = 0.01
 LOOPBACK = ("", "127.0.0.1", "::1", "localhost")
@@ -52,15 +54,18 @@ async def _wait_for_route(pool: Pool, console: Session, own: OwnServer) -> str:
     Where it leads is asked again and again: a target file may be rewritten meanwhile.
     """
     loop = asyncio.get_running_loop()
-    give_up_at = loop.time() + ROUTE_S
+    give_up_at, attempt_s = loop.time() + ROUTE_S, FIRST_ATTEMPT_S
     while True:
-        missing = await _missing(pool, await targets(pool, console), own)
+        found, began_at = await targets(pool, console), loop.time()
+        missing = await _missing(pool, found, own, max(POLL_S, min(attempt_s, give_up_at - began_at)))
         if not missing or loop.time() >= give_up_at:
             return missing
+        if loop.time() - began_at >= attempt_s:
+            attempt_s *= 2
         await asyncio.sleep(POLL_S)
 
 
-async def _missing(pool: Pool, found: frozenset[tuple[str, int]], own: OwnServer) -> str:
+async def _missing(pool: Pool, found: frozenset[tuple[str, int]], own: OwnServer, attempt_s: float) -> str:
     """What keeps the first of these addresses that does not lead to a primary from it; empty: all do."""
     is_here = pool.host.startswith("/") or pool.host in (*LOOPBACK, own.host)
     for host, port in sorted(found):
@@ -68,17 +73,17 @@ async def _missing(pool: Pool, found: frozenset[tuple[str, int]], own: OwnServer
             continue
         if host in LOOPBACK and not is_here:
             return f"it leads to port {port} of its own host, which cannot be seen from here"
-        why = await _why_no_primary(host or "127.0.0.1", port, own)
+        why = await _why_no_primary(host or "127.0.0.1", port, own, attempt_s)
         if why:
             return why
     return ""
 
 
-async def _why_no_primary(host: str, port: int, own: OwnServer) -> str:
+async def _why_no_primary(host: str, port: int, own: OwnServer, attempt_s: float) -> str:
     """Empty if a server that is out of recovery answers there. In a cluster only the leader's is."""
     fields = {**own.login, "host": host, "port": port}
     try:
-        async with asyncio.timeout(ATTEMPT_S), session(fields, ATTEMPT_S) as there:
+        async with asyncio.timeout(attempt_s), session(fields, attempt_s) as there:
             rows = await there.ask("SELECT pg_catalog.pg_is_in_recovery() AS recovers", None)
     except TimeoutError:
         return f"{host}:{port}, where it leads, does not answer"

@@ -154,7 +154,7 @@ class Frontage:
             front = {"pgbouncer": mine, "haproxy": [dict(each) for each in balancers]}
             member.write_config({**self._before[member.name], **front})
             seen = len(log_of(member))
-            assert requests.post(f"{member.rest_url}/reload", timeout=5).status_code == 202
+            wait_until(f"{member.name} takes the order", lambda m=member: _reloads(m))
             # The parameters are applied afresh by what a reload posts: whatever else it brought is in force by then.
             wait_until(f"{member.name} has reloaded", lambda m=member, n=seen: "ApplyConfig done" in log_of(m)[n:])
 
@@ -200,6 +200,13 @@ class Frontage:
         except psycopg.Error:
             return False
         return True
+
+
+def _reloads(member: Member) -> bool:
+    try:
+        return requests.post(f"{member.rest_url}/reload", timeout=5).status_code == 202
+    except requests.RequestException:
+        return False
 
 
 def _address_of(member: Member) -> tuple[str, int]:
