@@ -1,6 +1,6 @@
 """Pools in PgBouncer, by its admin console: held while the lead is handed over, released at the new leader.
 
-Facts of PgBouncer that this rests on (1.18, its manual and docs/adr/0013):
+Facts of PgBouncer that this rests on (1.18, its manual and docs/adr/0015):
 - PAUSE answers once no server connection is left; it stays in force when its console session ends.
 - A server connection that fails makes the pool wait `server_login_retry` before the next one, whatever the reason: so
   nothing is resumed before its route leads to a primary, and nothing paused while a server connection is being made.
