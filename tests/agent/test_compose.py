@@ -122,7 +122,9 @@ async def test_a_successor_adopts_the_lease_to_which_the_key_was_being_moved(sta
     assert isinstance(fact, LeaseAdopted)
     assert (fact.lease_id, fact.term) == (LEASE, TERM)
     assert fact.tried is not None
-    assert (fact.tried.lease_id, nanoseconds(fact.tried.deadline)) == (8, page.tried_deadline_ns)
+    assert fact.tried.lease_id == 8
+    # On the way through seconds a nanosecond may get lost, but none is won.
+    assert 0 <= page.tried_deadline_ns - nanoseconds(fact.tried.deadline) <= 1
     assert page.deadline_ns == nanoseconds(limit)
 
 
