@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "agent": {"core", "settings", "dcs", "postgres", "guard", "api", "routing"},
     "drill": set(),
     "fleet": {"core", "settings", "dcs", "postgres", "guard", "agent", "drill"},
+    "bench": {"drill"},
     "sim": {"core"},
     "version": set(),
 }

@@ -15,9 +15,10 @@ from hamgr.drill.clocks import WallClock
 from hamgr.drill.disks import Disk, Keeper, make_disks
 from hamgr.drill.errors import DrillError
 from hamgr.drill.hosts import Host, loopback_hosts
-from hamgr.drill.member import Member, MemberDisks, Standing
+from hamgr.drill.member import Member, MemberDisks
 from hamgr.drill.network import Network, free_port
 from hamgr.drill.programs import postgres_bin_dir
+from hamgr.drill.server import Standing
 from hamgr.drill.store import Store
 
 SCOPE = "drill"

@@ -18,33 +18,14 @@ from hamgr.drill.client import conninfo
 from hamgr.drill.clocks import WallClock, remove_traces
 from hamgr.drill.disks import Disk
 from hamgr.drill.errors import DrillError
-from hamgr.drill.freezing import state_of
 from hamgr.drill.hosts import Host, Process
+from hamgr.drill.server import Standing, recorded_postmaster, standing_of
 
 AGENT = ("-m", "hamgr", "agent")
 """What the interpreter is told to run, before the configuration file's path."""
 
 _CONFIG_TIMEOUT_S = 10.0
 _REST_TIMEOUT_S = 1.0
-
-_STANDING = """
-SELECT pg_is_in_recovery(),
-       (SELECT status FROM pg_stat_wal_receiver),
-       (SELECT received_tli FROM pg_stat_wal_receiver),
-       CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
-       (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum'))
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What a server itself says by SQL. `timeline`: written to if primary, received if standby."""
-
-    is_primary: bool
-    is_streaming: bool
-    timeline: int
-    synchronous_standbys: int = 0
-    """Whose confirmation its commits may wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,25 +129,14 @@ class Member:
 
     def standing(self) -> Standing | None:
         """By SQL; None when the server does not answer."""
-        try:
-            with psycopg.connect(self.dsn, password=self.password, autocommit=True) as connection:
-                row = connection.execute(_STANDING).fetchone()
-        except psycopg.Error:
-            return None
-        assert row is not None
-        in_recovery, status, received, written, synchronous = row
-        timeline = int(received or 0) if in_recovery else int(written, 16)
-        return Standing(not in_recovery, status == "streaming", timeline, synchronous)
+        return standing_of(self.dsn, self.password)
 
     def postmaster_pid(self) -> int:
         """First line of postmaster.pid. Raises DrillError when no server is recorded there or it is dead."""
         try:
-            pid = int((self.data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
-        except (OSError, ValueError) as error:
-            raise DrillError(f"{self.name}: no running postgres: {error}") from error
-        if state_of(pid) in ("", "Z"):  # a zombie, whose parent has not looked yet, is dead
-            raise DrillError(f"{self.name}: postmaster.pid names {pid}, which is dead")
-        return pid
+            return recorded_postmaster(self.data_dir)
+        except DrillError as error:
+            raise DrillError(f"{self.name}: {error}") from error
 
     def guard_pid(self) -> int:
         """Of the process that was started as `hamgr agent FILE`, or of the one that took its place.

@@ -19,8 +19,8 @@ from hamgr.drill.evidence import keep_evidence
 from hamgr.drill.fault import Victims
 from hamgr.drill.faults import FAULTS, fault_named
 from hamgr.drill.hosts import wait_until_all_ended
-from hamgr.drill.member import Standing
 from hamgr.drill.run import Harm, Outcome, outcome_of, run_drill
+from hamgr.drill.server import Standing
 from hamgr.drill.verdict import Verdict
 
 STUB = Path(__file__).with_name("stub_agent.py")
