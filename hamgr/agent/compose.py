@@ -55,7 +55,6 @@ from hamgr.guard.layout import SharedPage
 from hamgr.postgres.errors import ServerError
 from hamgr.postgres.server import open_server
 from hamgr.settings import Loaded, SettingsError, load, parse_dynamic
-from hamgr.version import VERSION
 
 BEAT_S = 0.2
 PERMIT_TICKS = 2.5
@@ -111,7 +110,7 @@ class Agent:
             wanted=lambda: translate.server_config(self._loaded.settings, self._dynamic),
             front=translate.front(self._loaded.settings),
         )
-        self._port = Port(self._world, self._loaded.settings.scope, VERSION, self._reload)
+        self._port = Port(self._world, self._loaded.settings.scope, self._reload)
         self._adopt_promise()
         self._api = await rest.start(translate.api_config(self._loaded.settings), self._port)
         self._listen_to_signals()

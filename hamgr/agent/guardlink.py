@@ -7,9 +7,9 @@ import os
 import socket
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from hamgr.core.server import ServerIdentity
+from hamgr.core.standing import GuardStanding, WatchdogState
 from hamgr.core.units import Instant, Term
 from hamgr.guard.commands import drop_command
 from hamgr.guard.layout import (
@@ -31,7 +31,7 @@ MAX_DATAGRAM = 65536
 HEARTBEAT_FRESH_S = 1.5
 """The guard beats at least every 0.5 s, so three beats are missing when it is called dead."""
 
-WATCHDOG_WORDS = {WATCHDOG_OFF: "off", WATCHDOG_ACTIVE: "active", WATCHDOG_FAILED: "failed"}
+WATCHDOG_WORDS: dict[int, WatchdogState] = {WATCHDOG_OFF: "off", WATCHDOG_ACTIVE: "active", WATCHDOG_FAILED: "failed"}
 
 
 def nanoseconds(instant: Instant) -> int:
@@ -47,22 +47,6 @@ def watched_page(runtime_dir: str, page: SharedPage) -> WatchedPage:
         fenced_arming_at=offset_bytes("fenced_arming"),
         deadline_at=offset_bytes("deadline_ns"),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class GuardStanding:
-    """What the guard is able to do on this host, for whoever shows it."""
-
-    is_alive: bool
-    pid: int
-    is_stand_in: bool
-    """Started by the agent in place of a dead one."""
-    memory_locked: bool
-    realtime: bool
-    """It runs before everything else; without it, and without a raised priority, a busy host may delay a fence."""
-    watchdog: str
-    """off, active or failed."""
-    agent_restarts: int
 
 
 class GuardLink:
@@ -235,6 +219,7 @@ class GuardLink:
             is_alive=self.is_alive,
             pid=page.guard_pid,
             is_stand_in=bool(page.stand_in),
+            is_armed=bool(page.armed),
             memory_locked=bool(page.memory_locked),
             realtime=page.priority == PRIORITY_REALTIME,
             watchdog=WATCHDOG_WORDS[page.watchdog],

@@ -16,6 +16,8 @@ from hamgr.core.facts import Ordered, Promised, Routed
 from hamgr.core.peers import Claim, Promise, answer
 from hamgr.core.precheck import why_not
 from hamgr.core.result import Result
+from hamgr.core.scene import Scene
+from hamgr.core.tally import Tally, counted
 from hamgr.core.units import Instant, Term
 from hamgr.dcs.errors import StoreError
 from hamgr.dcs.store import TxnOutcome
@@ -29,29 +31,32 @@ ORDER_LIMIT_S = 24 * 3600.0
 class Port:
     """The agent as the REST server sees it."""
 
-    def __init__(self, world: World, scope: str, version: str, reload: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, world: World, scope: str, reload: Callable[[], Awaitable[None]]) -> None:
         self._world = world
         self._scope = scope
-        self._version = version
         self._reload = reload
         self._snapshot: Snapshot | None = None
+        self._tally = Tally()
         self._order_ids = itertools.count(1)
 
     @property
     def scope(self) -> str:
         return self._scope
 
-    @property
-    def version(self) -> str:
-        return self._version
-
     def publish(self, pulse: Pulse) -> None:
         """Called by the loop after each decision."""
         decision = pulse.decision
         code = decision.reason.code.value
-        refused = (0 if self._snapshot is None else self._snapshot.permits_refused) + (not decision.may_renew)
+        self._tally = counted(self._tally, Scene(pulse.state, pulse.at), decision)
         self._snapshot = Snapshot(
-            pulse.state, pulse.reason, code, pulse.at, pulse.changed, rule=decision.rule, permits_refused=refused
+            pulse.state,
+            pulse.reason,
+            code,
+            pulse.at,
+            pulse.changed,
+            rule=decision.rule,
+            tally=self._tally,
+            guard=self._world.link.standing,
         )
 
     def snapshot(self) -> Snapshot:

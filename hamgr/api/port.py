@@ -8,7 +8,9 @@ from typing import Any, Literal, Protocol
 
 from hamgr.core.cluster import Request
 from hamgr.core.peers import Claim, Promise
+from hamgr.core.standing import GuardStanding
 from hamgr.core.state import State
+from hamgr.core.tally import Tally
 from hamgr.core.units import Instant, Term
 
 OrderKind = Literal["restart", "reinitialize"]
@@ -26,8 +28,10 @@ class Snapshot:
     changed: int
     rule: str = ""
     """Which rule decided last."""
-    permits_refused: int = 0
-    """Decisions since the agent started that did not let the lease be renewed."""
+    tally: Tally = field(default_factory=Tally)
+    """What was counted since the agent started."""
+    guard: GuardStanding | None = None
+    """None: nothing has been decided yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,6 @@ class AgentPort(Protocol):
 
     @property
     def scope(self) -> str: ...
-
-    @property
-    def version(self) -> str: ...
 
     def snapshot(self) -> Snapshot:
         """The present state; no I/O, no waiting."""

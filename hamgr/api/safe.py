@@ -20,10 +20,14 @@ from hamgr.core.health import (
     parse_query,
     why_not_ready,
 )
-from hamgr.core.portrait import cluster_body, status_body
+from hamgr.core.portrait import cluster_body, guard_body, status_body
+from hamgr.core.standing import GuardStanding
 from hamgr.core.units import Instant, Lsn, Term, WallTime
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+Status = tuple[tuple[int, GuardStanding | None], bytes, Mapping[str, str]]
+"""What a status body was made of, that body, its headers."""
+
 DEFAULT_RECORDS = 20
 MOST_RECORDS = 1000
 
@@ -37,7 +41,7 @@ class Desk:
 
     def __init__(self, port: AgentPort) -> None:
         self._port = port
-        self._status: tuple[int, bytes, Mapping[str, str]] = (-1, b"", {})
+        self._status: Status = ((-1, None), b"", {})
         self._routed_term = Term(0)
         self.at_once: Mapping[str, Callable[[str], Reply]] = {
             "/liveness": self._liveness,
@@ -78,13 +82,15 @@ class Desk:
             self._routed_term = term
             self._port.routed(now, term)
 
-    def _status_of(self, snapshot: Snapshot, now: Instant) -> tuple[int, bytes, Mapping[str, str]]:
-        if snapshot.changed != self._status[0]:
+    def _status_of(self, snapshot: Snapshot, now: Instant) -> Status:
+        made_of = (snapshot.changed, snapshot.guard)
+        if made_of != self._status[0]:
             wall = WallTime(time.time())
             body = status_body(snapshot.state, now, wall, self._port.scope, snapshot.reason)
             body |= {"rule": snapshot.rule, "reason": snapshot.reason_code}
+            body |= guard_body(snapshot.guard) if snapshot.guard is not None else {}
             headers = {"X-Hamgr-Term": str(body["term"])}
-            self._status = (snapshot.changed, as_json(body), headers)
+            self._status = (made_of, as_json(body), headers)
         return self._status
 
     def _liveness(self, query: str) -> Reply:

@@ -113,10 +113,10 @@ def version(globals_: Globals, names: tuple[str, ...]) -> None:
     click.echo("")
     for member in sorted(members, key=lambda member: member.name):
         body = answers.get(member.name)
-        theirs = (body.get("patroni") or {}).get("version", "") if body else member.version
+        theirs = (body.get("hamgr") or {}).get("version", "") if body else ""
         server = int((body or {}).get("server_version") or member.server_version)
         silent = "" if body else " (REST does not answer; as announced in etcd)"
-        click.echo(f"{member.name}: hamgr {theirs} PostgreSQL {_server_version(server)}{silent}")
+        click.echo(f"{member.name}: hamgr {theirs or member.version} PostgreSQL {_server_version(server)}{silent}")
 
 
 def _server_version(number: int) -> str:

@@ -10,13 +10,16 @@ from hamgr.core.cluster import ClusterView, Member
 from hamgr.core.health import leader_position, replication_state, sync_role, tags_as_json
 from hamgr.core.precheck import known_position
 from hamgr.core.reasons import Code, Reason
-from hamgr.core.scene import upstream_of
+from hamgr.core.scene import Scene, upstream_of
 from hamgr.core.sentences import sentence
 from hamgr.core.server import DataDir, Phase, ServerView
+from hamgr.core.standing import GuardStanding
 from hamgr.core.state import State
 from hamgr.core.units import Instant, Lsn, WallTime
 
 UNKNOWN = "unknown"
+PATRONI_VERSION = "4.1.5"
+"""Whose interface this is: programs choose by it how they read states and roles (docs/adr/0013)."""
 
 ORDINARY = frozenset({Code.LEADING, Code.FOLLOWING})
 
@@ -60,13 +63,16 @@ def status_body(state: State, now: Instant, wall: WallTime, scope: str, note: st
         body["pause"] = True
     if cluster is None or cluster.leader is None:
         body["cluster_unlocked"] = True
+    if Scene(state, now).leads_by_peers:
+        body["failsafe_mode_is_active"] = True
     body["dcs_last_seen"] = int(wall - (now - cluster.seen_at)) if cluster else 0
     if tags := tags_as_json(state.me.tags):
         body["tags"] = tags
     if identifier := server.system_identifier or (cluster.system_identifier if cluster else ""):
         body["database_system_identifier"] = identifier
     body |= _pending_restart(server)
-    body["patroni"] = {"version": state.me.version, "scope": scope, "name": state.me.name}
+    body["patroni"] = {"version": PATRONI_VERSION, "scope": scope, "name": state.me.name}
+    body["hamgr"] = {"version": state.me.version}
     body["term"] = cluster.term if cluster else state.lease.term
     body["note"] = "; ".join(part for part in (note, state.progress) if part)
     return body
@@ -84,6 +90,22 @@ def status_line(state: State, reason: Reason) -> str:
     doing = replication_state(state) if server.is_replica else ""
     line = f"{state.me.name}: {server_role(server)}, {doing or server_state(state)}; {led}"
     return line if reason.code in ORDINARY else f"{line}; {sentence(reason)}"
+
+
+def guard_body(standing: GuardStanding) -> dict[str, Any]:
+    """What GET /patroni says of the guard besides. Patroni's word is for a device that was to be had and is not."""
+    shown: dict[str, Any] = {"watchdog_failed": True} if standing.watchdog == "failed" else {}
+    return shown | {
+        "guard": {
+            "alive": standing.is_alive,
+            "stand_in": standing.is_stand_in,
+            "armed": standing.is_armed,
+            "memory_locked": standing.memory_locked,
+            "realtime": standing.realtime,
+            "watchdog": standing.watchdog,
+            "agent_restarts": standing.agent_restarts,
+        }
+    }
 
 
 def _answered(state: State) -> dict[str, Any]:

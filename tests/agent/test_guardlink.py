@@ -15,8 +15,9 @@ import pytest
 
 from hamgr.agent import guardlink
 from hamgr.agent.clock import now
-from hamgr.agent.guardlink import GuardLink, GuardStanding, nanoseconds
+from hamgr.agent.guardlink import GuardLink, nanoseconds
 from hamgr.core.server import ServerIdentity
+from hamgr.core.standing import GuardStanding
 from hamgr.core.units import Term, after
 from hamgr.guard.layout import SOCKET_NAME, WATCHDOG_ACTIVE, WATCHDOG_FAILED, SharedPage
 from hamgr.postgres.errors import ServerBroken, ServerRefused, ServerUnavailable
@@ -194,6 +195,7 @@ def test_the_guards_standing_is_what_its_page_says(guard: Bench, linked: GuardLi
         is_alive=True,
         pid=linked.page.guard_pid,
         is_stand_in=False,
+        is_armed=False,
         memory_locked=bool(linked.page.memory_locked),
         realtime=os.sched_getscheduler(linked.page.guard_pid) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR,
         watchdog="off",

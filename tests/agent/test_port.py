@@ -25,7 +25,7 @@ from hamgr.core.state import Lease, Order
 from hamgr.core.units import Lsn, Term, Timeline, WallTime
 from hamgr.dcs.errors import StoreUnavailable
 from hamgr.dcs.store import TxnOutcome
-from tests.agent.workbench import TERM, Bench, Calls, leading, member, replica, until, view
+from tests.agent.workbench import STANDING, TERM, Bench, Calls, leading, member, replica, until, view
 
 TO_B = Request(leader="a", candidate="b")
 REVISION = 20
@@ -41,7 +41,7 @@ def port(bench: Bench) -> Port:
     async def reload() -> None:
         bench.log.append("reload")
 
-    return Port(bench.world, "main", "1", reload)
+    return Port(bench.world, "main", reload)
 
 
 def store(bench: Bench, **answers: Any) -> None:
@@ -324,7 +324,14 @@ async def test_the_snapshot_names_the_rule_and_counts_the_permits_that_it_refuse
     for at, may_renew in enumerate((True, False, True, False)):
         decision = Decision((), because(Code.NO_LEASE), "lease.need_lease", None, may_renew)
         port.publish(Pulse(bench.state, decision, now(), at))
-    assert (port.snapshot().rule, port.snapshot().permits_refused) == ("lease.need_lease", 2)
+    assert (port.snapshot().rule, port.snapshot().tally.refusals) == ("lease.need_lease", {("no_lease", ""): 2})
+
+
+async def test_the_snapshot_shows_the_guard_as_it_stands_at_the_decision(bench: Bench, port: Port) -> None:
+    for watchdog in ("active", "failed"):
+        bench.link.standing = replace(STANDING, watchdog=watchdog)
+        port.publish(Pulse(bench.state, Decision((), because(Code.LEADING), "lead.steady", None, True), now(), 1))
+        assert port.snapshot().guard == bench.link.standing
 
 
 async def test_what_the_rest_server_tells_is_passed_on(bench: Bench, port: Port) -> None:

@@ -16,6 +16,7 @@ from hamgr.core.facts import Fact
 from hamgr.core.pipeline import Record
 from hamgr.core.policy import Policy
 from hamgr.core.server import Phase, ServerIdentity, ServerView
+from hamgr.core.standing import GuardStanding
 from hamgr.core.state import Lease, Myself, State
 from hamgr.core.units import Instant, Lsn, Term, Timeline, after
 from hamgr.dcs.etcd import EtcdStore
@@ -79,6 +80,18 @@ class Calls:
         return call
 
 
+STANDING = GuardStanding(
+    is_alive=True,
+    pid=77,
+    is_stand_in=False,
+    is_armed=True,
+    memory_locked=True,
+    realtime=True,
+    watchdog="off",
+    agent_restarts=0,
+)
+
+
 @dataclass
 class FakeLink:
     """Notes in the log of the server's calls what the guard was told, so that the order is seen."""
@@ -89,6 +102,7 @@ class FakeLink:
     extended_to: list[tuple[Instant, Term]] = field(default_factory=list)
     limited_to: list[tuple[Instant, int]] = field(default_factory=list)
     promised_until: Instant | None = None
+    standing: GuardStanding = STANDING
 
     async def arm(self, *given: Any) -> None:
         self.log.append("arm")

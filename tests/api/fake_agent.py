@@ -12,13 +12,25 @@ from hamgr.api.server import RunningApi
 from hamgr.core.cluster import ClusterView, LeaderKey, Member, Request, Status
 from hamgr.core.peers import Claim, Promise
 from hamgr.core.server import DataDir, Phase, ServerView
+from hamgr.core.standing import GuardStanding
 from hamgr.core.state import Lease, Myself, State
+from hamgr.core.tally import Tally
 from hamgr.core.units import Instant, Lsn, Term, Timeline
 
 Serve = Callable[[ApiConfig], Awaitable[RunningApi]]
 
 NOW = Instant(1000.0)
 MIB = 1 << 20
+GUARD = GuardStanding(
+    is_alive=True,
+    pid=77,
+    is_stand_in=False,
+    is_armed=True,
+    memory_locked=True,
+    realtime=False,
+    watchdog="off",
+    agent_restarts=2,
+)
 
 
 def view(leader: str = "one", **changes: Any) -> ClusterView:
@@ -99,9 +111,9 @@ class FakeAgent:
     at: Instant = NOW
     loop_ran_at: Instant = NOW
     changed: int = 1
-    permits_refused: int = 0
+    tally: Tally = field(default_factory=Tally)
+    guard: GuardStanding | None = GUARD
     scope: str = "demo"
-    version: str = "0.1.0"
     answer: Answer = field(default_factory=lambda: Answer(200, "done"))
     failure: Exception | None = None
     promised: Promise = field(default_factory=lambda: Promise(Instant(NOW + 5.0)))
@@ -123,7 +135,8 @@ class FakeAgent:
             self.loop_ran_at,
             self.changed,
             rule="lead.steady",
-            permits_refused=self.permits_refused,
+            tally=self.tally,
+            guard=self.guard,
         )
 
     def now(self) -> Instant:

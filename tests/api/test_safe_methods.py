@@ -12,10 +12,9 @@ from fake_agent import MIB, NOW, FakeAgent, primary_state, replica_state, view
 from hamgr.api.port import Unavailable
 from hamgr.core.cluster import HistoryLine, SyncState, Tags
 from hamgr.core.health import CHECK_OF_PATH
-from hamgr.core.pipeline import Passage
 from hamgr.core.policy import Policy
-from hamgr.core.server import Illness, Vital
-from hamgr.core.state import Lease, Myself
+from hamgr.core.portrait import PATRONI_VERSION
+from hamgr.core.state import Myself
 from hamgr.core.units import Instant, Lsn, Term, Timeline
 
 ON_PRIMARY = {
@@ -27,34 +26,6 @@ ON_REPLICA = {
     "/replica", "/read-only", "/async", "/asynchronous", "/health", "/liveness", "/readiness", "/patroni", "/cluster",
     "/history", "/metrics", "/config", "/failovers",
 }  # fmt: skip
-PATRONIS_METRICS = (
-    "version",
-    "postgres_running",
-    "postmaster_start_time",
-    "primary",
-    "xlog_location",
-    "standby_leader",
-    "replica",
-    "sync_standby",
-    "quorum_standby",
-    "xlog_received_location",
-    "xlog_replayed_location",
-    "xlog_replayed_timestamp",
-    "xlog_paused",
-    "postgres_streaming",
-    "postgres_in_archive_recovery",
-    "postgres_server_version",
-    "cluster_unlocked",
-    "failsafe_mode_is_active",
-    "failsafe_mode_enabled",
-    "failsafe_member",
-    "postgres_timeline",
-    "dcs_last_seen",
-    "pending_restart",
-    "is_paused",
-    "postgres_state",
-    "failover_priority",
-)
 ALL = {*CHECK_OF_PATH, *ON_PRIMARY, *ON_REPLICA}
 
 
@@ -85,7 +56,8 @@ async def test_health_body_is_the_status_whatever_the_code(client: aiohttp.Clien
         assert await good.json() == await bad.json() == await plain.json()
         body = await plain.json()
         assert (body["state"], body["role"], body["xlog"]) == ("running", "primary", {"location": MIB + 100})
-        assert body["patroni"] == {"version": "0.1.0", "scope": "demo", "name": "one"}
+        assert body["patroni"] == {"version": PATRONI_VERSION, "scope": "demo", "name": "one"}
+        assert body["hamgr"] == {"version": "0.1.0"}
         assert plain.headers["X-Hamgr-Term"] == "4"
         assert plain.headers["Server"] == "hamgr"
 
@@ -241,106 +213,12 @@ async def test_failovers_are_limited(client: aiohttp.ClientSession, agent: FakeA
             assert (bad, answer.status) == (bad, 400 if bad else 200)
 
 
-async def test_metrics_speak_patronis_names_and_hamgrs(client: aiohttp.ClientSession, agent: FakeAgent) -> None:
-    passage = Passage(
-        Term(4), "leader_lost", "two", Instant(10.0), fault_at=Instant(8.0), voted_at=Instant(10.5),
-        elected_at=Instant(10.75), former_lsn=Lsn(200), own_lsn=Lsn(50),
-    )  # fmt: skip
-    agent.become(primary_state(passage=passage))
-    async with client.get("/metrics") as answer:
-        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-        lines = (await answer.text()).splitlines()
-    samples = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    labels = '{name="one",scope="demo"}'
-    expected = {
-        f"patroni_primary{labels}": 1,
-        f"patroni_replica{labels}": 0,
-        f"patroni_postgres_running{labels}": 1,
-        f"patroni_postgres_state{labels}": 5,
-        f"patroni_postmaster_start_time{labels}": 1795464000.123456,
-        f"patroni_xlog_location{labels}": MIB + 100,
-        f"patroni_postgres_server_version{labels}": 150008,
-        f"patroni_postgres_timeline{labels}": 3,
-        f"patroni_cluster_unlocked{labels}": 0,
-        f"patroni_version{labels}": 100,
-        f"hamgr_term{labels}": 4,
-        f"hamgr_writable{labels}": 1,
-        f"hamgr_lease_deadline_seconds{labels}": 3,
-        f"hamgr_failovers_total{labels}": 3,
-        f"hamgr_guard_alive{labels}": 1,
-        f"hamgr_replication_lag_bytes{labels}": 0,
-        f"hamgr_failover_at_risk_bytes{labels}": 150,
-        'hamgr_failover_stage_seconds{name="one",scope="demo",stage="detect"}': 2,
-        'hamgr_failover_stage_seconds{name="one",scope="demo",stage="vote"}': 0.5,
-        'hamgr_reason{code="leading",name="one",scope="demo"}': 1,
-    }
-    assert {key: float(samples[key]) for key in expected} == expected
-    assert not any('stage="promote"' in line for line in lines)
-
-
-async def test_metrics_tell_the_vital_signs_the_electorate_and_the_permits(
-    client: aiohttp.ClientSession, agent: FakeAgent
-) -> None:
-    well = ((Vital.COMMIT, Instant(990.0)), (Vital.DATA_DISK, Instant(900.0)))
-    ill = (Illness(Vital.DATA_DISK, "no space left", Instant(995.0), is_hung=False),)
-    synchronous = view()._replace(sync=SyncState("one", ("two",), 0))
-    policy = Policy(synchronous_mode="on")
-    agent.become(primary_state(vitals_at=well, illnesses=ill, cluster=synchronous, policy=policy))
-    agent.permits_refused = 7
-    async with client.get("/metrics") as answer:
-        text = await answer.text()
-    labels = 'name="one",scope="demo"'
-    for sample in (
-        f'hamgr_vital_ok{{{labels},vital="commit"}} 1.0',
-        f'hamgr_vital_ok{{{labels},vital="data_disk"}} 0.0',
-        f"hamgr_sync_electorate{{{labels}}} 1.0",
-        f"hamgr_permits_refused_total{{{labels}}} 7.0",
-        f"patroni_failsafe_mode_is_active{{{labels}}} 0.0",
-    ):
-        assert sample in text
-    assert 'vital="connection"' not in text
-
-
-async def test_metrics_tell_that_the_lead_rests_on_peers(client: aiohttp.ClientSession, agent: FakeAgent) -> None:
-    lease = Lease(77, Instant(agent.at - 1), Term(4), peer_deadline=Instant(agent.at + 3))
-    agent.become(primary_state(lease=lease, cluster=view()._replace(leader=None)))
-    async with client.get("/metrics") as answer:
-        assert 'patroni_failsafe_mode_is_active{name="one",scope="demo"} 1.0' in await answer.text()
-
-
-async def test_a_replica_of_the_set_is_counted_as_what_the_mode_makes_it(
-    client: aiohttp.ClientSession, agent: FakeAgent
-) -> None:
-    for mode, quorum in (("on", 0), ("quorum", 1)):
-        synchronous = view()._replace(sync=SyncState("one", ("two",), 0))
-        agent.become(replica_state(cluster=synchronous, policy=Policy(synchronous_mode=mode)))
-        async with client.get("/metrics") as answer:
-            text = await answer.text()
-        assert f'patroni_quorum_standby{{name="two",scope="demo"}} {quorum:.1f}' in text
-        assert f'patroni_sync_standby{{name="two",scope="demo"}} {1 - quorum:.1f}' in text
-
-
 async def test_the_status_names_the_rule_and_the_reason_by_which_it_is_what_it_is(
     client: aiohttp.ClientSession,
 ) -> None:
     async with client.get("/patroni") as answer:
         body = json.loads(await answer.text())
     assert (body["rule"], body["reason"], body["note"]) == ("lead.steady", "leading", "leading in term 4")
-
-
-async def test_metrics_of_a_replica_show_its_lag(client: aiohttp.ClientSession, agent: FakeAgent) -> None:
-    agent.become(replica_state())
-    async with client.get("/metrics") as answer:
-        text = await answer.text()
-    assert 'hamgr_replication_lag_bytes{name="two",scope="demo"} 4096.0' in text
-    assert 'patroni_postgres_streaming{name="two",scope="demo"} 1.0' in text
-
-
-async def test_every_metric_of_patroni_is_there(client: aiohttp.ClientSession) -> None:
-    async with client.get("/metrics") as answer:
-        text = await answer.text()
-    for name in PATRONIS_METRICS:
-        assert f"\npatroni_{name}{{" in text
 
 
 async def test_bodies_are_json_even_before_anything_is_known(client: aiohttp.ClientSession, agent: FakeAgent) -> None:

@@ -24,7 +24,14 @@ from hamgr.core.health import (
     why_not_ready,
 )
 from hamgr.core.policy import Policy
-from hamgr.core.portrait import cluster_body, server_role, server_state, status_body, status_line
+from hamgr.core.portrait import (
+    PATRONI_VERSION,
+    cluster_body,
+    server_role,
+    server_state,
+    status_body,
+    status_line,
+)
 from hamgr.core.reasons import Code, because
 from hamgr.core.server import DataDir, Phase, ServerView, Walsender
 from hamgr.core.state import Lease, Myself, State, UnderWay
@@ -309,7 +316,8 @@ def test_primary_status_has_patronis_keys() -> None:
         "dcs_last_seen": 4999,
         "database_system_identifier": "7",
         "pending_restart": True,
-        "patroni": {"version": "0.1.0", "scope": "demo", "name": "one"},
+        "patroni": {"version": PATRONI_VERSION, "scope": "demo", "name": "one"},
+        "hamgr": {"version": "0.1.0"},
         "term": 4,
         "note": "leading in term 4",
     }

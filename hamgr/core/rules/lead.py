@@ -196,7 +196,7 @@ def steady(scene: Scene) -> Verdict | None:
     if not scene.leads:
         return None
     code = Code.LEADING if scene.holds_key else Code.LEADING_BY_PEERS
-    is_well = _answers(scene) and _is_proven(scene)
+    is_well = not unproven(scene)
     moving = move(scene) if is_well else None
     actions = () if moving is None else (moving,)
     return Verdict(because(code, term=scene.view.term), actions, may_renew=is_well)
@@ -207,8 +207,12 @@ def _answers(scene: Scene) -> bool:
     return scene.server.answered and quiet_for < max(scene.policy.ttl_s / 2, 2 * scene.policy.loop_wait_s)
 
 
-def _is_proven(scene: Scene) -> bool:
-    """Each vital check went well not long ago. One that says nothing any more, good or bad, ends the permit."""
+def unproven(scene: Scene) -> str:
+    """What speaks against a leader's permit: the server gives no answer (`answer`), or a vital check has not gone well
+    for too long, and be it that it says nothing any more (that check's name). Empty: nothing does.
+    """
+    if not _answers(scene):
+        return "answer"
     policy, known = scene.policy, dict(scene.state.vitals_at)
     pause_s = 3 * policy.loop_wait_s
     limits_s = {
@@ -217,7 +221,8 @@ def _is_proven(scene: Scene) -> bool:
         Vital.DATA_DISK: policy.probe_disk_timeout_s + pause_s,
     }
     proven_at = scene.state.verified_at
-    return all(scene.now - max(proven_at, known.get(vital, proven_at)) < limit for vital, limit in limits_s.items())
+    late = (v for v, limit in limits_s.items() if scene.now - max(proven_at, known.get(v, proven_at)) >= limit)
+    return next((vital.value for vital in late), "")
 
 
 def ill(scene: Scene) -> Verdict | None:
