@@ -29,7 +29,7 @@ COMMANDS = {
     "explain": ("hamgr.cli.commands_explain:explain", "Say what holds a failover back, and what would free it."),
     "validate": ("hamgr.cli.commands_validate:validate", "Check a configuration file, show the failover budget."),
     "remove": ("hamgr.cli.commands_remove:remove", "Remove a cluster's keys from etcd."),
-    "dsn": ("hamgr.cli.commands_sql:dsn", "Print a connection string to a member."),
+    "dsn": ("hamgr.cli.commands_dsn:dsn", "Print a connection string, to a member or to whoever has a role."),
     "query": ("hamgr.cli.commands_sql:query", "Run SQL on a member."),
     "demo": ("hamgr.drill.commands:demo", "Bring up a cluster here and fail it over."),
     "drill": ("hamgr.drill.commands:drill", "Measure failovers on real clusters."),

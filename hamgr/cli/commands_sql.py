@@ -1,4 +1,4 @@
-"""`dsn` and `query`: straight to a member's server."""
+"""`query`: straight to a member's server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 import psycopg
@@ -15,24 +14,9 @@ from hamgr.cli.connect import connect
 from hamgr.cli.context import Globals
 from hamgr.cli.errors import Refused, Unavailable
 from hamgr.cli.output import FORMATS, Column, Table, render, render_value
-from hamgr.cli.targets import ROLES, pick_members
-from hamgr.core.cluster import ClusterView, Member
+from hamgr.cli.targets import address_of, member_option, pick_one, role_option
 
 CONNECT_TIMEOUT_S = 5
-
-role_option = click.option("-r", "--role", type=click.Choice(ROLES), help="Any member of this role.")
-member_option = click.option("-m", "--member", help="This member.")
-
-
-@click.command()
-@click.argument("cluster_name", required=False)
-@role_option
-@member_option
-@click.pass_obj
-def dsn(globals_: Globals, cluster_name: str | None, role: str | None, member: str | None) -> None:
-    """Print `host=... port=...` of a member; without options the leader's."""
-    host, port = _address(_choose(connect(globals_, cluster_name).read_view(), role, member))
-    click.echo(f"host={host} port={port}")
 
 
 @click.command()
@@ -67,7 +51,7 @@ def query(
     site = connect(globals_, cluster_name)
     password = click.prompt("Password", hide_input=True) if ask_password else None
     while True:
-        host, port = _address(_choose(site.read_view(), role, member))
+        host, port = address_of(pick_one(site.read_view(), role, member))
         login = {"host": host, "port": port, "user": username, "dbname": dbname, "password": password}
         table = _run(sql, {key: value for key, value in login.items() if value is not None})
         # Unlike in other tables, a null is a value here, and programs are to see it.
@@ -86,19 +70,6 @@ def _sql(command: str | None, file: str | None) -> str:
         return sys.stdin.read() if file == "-" else Path(str(file)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         raise Refused(f"cannot read {file}: {problem}") from problem
-
-
-def _choose(view: ClusterView, role: str | None, name: str | None) -> Member:
-    if role and name:
-        raise click.UsageError("--role and --member exclude each other")
-    return pick_members(view, [name] if name else [], role or ("any" if name else "leader"))[0]
-
-
-def _address(member: Member) -> tuple[str, int]:
-    parts = urlsplit(member.conn_url)
-    if not parts.hostname:
-        raise Refused(f"{member.name} announces no address of its server")
-    return parts.hostname, parts.port or 5432
 
 
 def _run(sql: str, login: dict[str, Any]) -> Table:

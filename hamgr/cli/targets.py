@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+import click
 
 from hamgr.cli.errors import Refused
 from hamgr.cli.members import role_of
@@ -10,6 +13,10 @@ from hamgr.core.cluster import ClusterView, Member
 
 ROLES = ("leader", "primary", "standby-leader", "replica", "standby", "any")
 """patronictl's words; `standby` is its `replica`, and a primary is a leader here."""
+
+
+role_option = click.option("-r", "--role", type=click.Choice(ROLES), help="Any member of this role.")
+member_option = click.option("-m", "--member", help="This member.")
 
 
 def split_names(names: Sequence[str], scope: str) -> tuple[str, tuple[str, ...]]:
@@ -36,6 +43,21 @@ def pick_members(view: ClusterView, names: Sequence[str], role: str = "any") -> 
     if not chosen:
         raise Refused(f"no member of role {role} is up" + (f" among {', '.join(names)}" if names else ""))
     return tuple(sorted(chosen, key=lambda member: (view.is_led_by(member.name), member.name)))
+
+
+def pick_one(view: ClusterView, role: str | None, name: str | None) -> Member:
+    """The named member, or one of the role; without either the leader. Raises Refused when there is none."""
+    if role and name:
+        raise click.UsageError("--role and --member exclude each other")
+    return pick_members(view, [name] if name else [], role or ("any" if name else "leader"))[0]
+
+
+def address_of(member: Member) -> tuple[str, int]:
+    """Host and port of the member's server. Raises Refused while it announces none."""
+    parts = urlsplit(member.conn_url)
+    if not parts.hostname:
+        raise Refused(f"{member.name} announces no address of its server")
+    return parts.hostname, parts.port or 5432
 
 
 def has_role(view: ClusterView, name: str, role: str) -> bool:

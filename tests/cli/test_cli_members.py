@@ -1,4 +1,4 @@
-"""`restart`, `reload`, `reinit`, `flush`, `pause`, `resume`, `remove`, `dsn`."""
+"""`restart`, `reload`, `reinit`, `flush`, `pause`, `resume`, `remove`."""
 
 from __future__ import annotations
 
@@ -149,9 +149,3 @@ def test_remove_asks_three_times_and_then_leaves_no_key(world: World) -> None:
     assert world.get("leader") == "p1"
     assert world.run("remove", stdin=answers).exit_code == 0
     assert world.etcdctl("get", "--prefix", f"/service/{world.scope}/") == ""
-
-
-def test_dsn_is_the_leaders_or_the_named_members(world: World) -> None:
-    assert world.run("dsn").output == "host=127.0.0.1 port=5432\n"
-    assert world.run("dsn", "-m", "p3").output == "host=127.0.0.1 port=5434\n"
-    assert world.run("dsn", "-r", "replica").output == "host=127.0.0.1 port=5433\n"
