@@ -171,6 +171,12 @@ def writes(cluster: Cluster, key: str) -> int:
     return int(found[0]["version"]) if found else 0
 
 
+def lag_of(cluster: Cluster, replica: Member) -> int:
+    """Bytes by which the replica is behind, as the leader last wrote it to etcd."""
+    status = json.loads(raw(cluster, "status") or b"{}")
+    return int(status["optime"] - status["slots"].get(replica.name, 0))
+
+
 def lease_of(cluster: Cluster, key: str) -> int:
     """The lease that a key below the cluster's prefix hangs on; 0 where there is none."""
     found = _etcd(cluster, "kv/range", key=_coded(PREFIX + key)).get("kvs", [])

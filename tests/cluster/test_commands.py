@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from typing import Any
@@ -12,7 +11,7 @@ import requests
 
 from hamgr.drill.cluster import Cluster
 from hamgr.drill.member import Member
-from tests.cluster.bench import Cli, raw, sql, term, wait_until
+from tests.cluster.bench import Cli, lag_of, raw, sql, term, wait_until
 
 LAG_LIMIT_BYTES = 1024 * 1024
 """maximum_lag_on_failover, by default."""
@@ -26,12 +25,6 @@ def started_at(member: Member) -> str:
 
 def shown(member: Member, parameter: str) -> str:
     return str(sql(member, f"SHOW {parameter}")[0][0])
-
-
-def lag_of(cluster: Cluster, replica: Member) -> int:
-    """Bytes by which the replica is behind, as the leader last wrote it to etcd."""
-    status = json.loads(raw(cluster, "status") or b"{}")
-    return int(status["optime"] - status["slots"].get(replica.name, 0))
 
 
 def test_list_names_every_member_with_role_and_state(cluster: Cluster, undisturbed: Member, hamgr: Cli) -> None:
