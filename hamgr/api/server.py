@@ -40,6 +40,9 @@ class Api:
         target = request.raw_path
         # A proxy may send the absolute form, which only the parsed URL tells apart.
         path, _, query = (target if target.startswith("/") else request.rel_url.raw_path_qs).partition("?")
+        if path.startswith("//"):
+            # An address that ends in a slash and a path that begins with one, joined by whoever asks.
+            path = "/" + path.lstrip("/")
         if len(path) > 1 and path.endswith("/"):
             path = path[:-1]
         reply = await self._reply(request, path, query)

@@ -56,6 +56,14 @@ async def test_absolute_form_of_a_proxy_is_understood(serve: Serve) -> None:
     assert (await talk(running.address[1], raw)).startswith(b"HTTP/1.1 503")
 
 
+async def test_address_and_path_joined_by_two_slashes_are_understood(serve: Serve) -> None:
+    """As vip-manager asks with its own defaults, http://127.0.0.1:8008/ and /leader."""
+    running = await serve(ApiConfig(port=0))
+    for path, code in (("//leader", 200), ("//replica?lag=1", 503), ("//nowhere", 404), ("//", 200)):
+        raw = f"GET {path} HTTP/1.1\r\nHost: db\r\nConnection: close\r\n\r\n".encode()
+        assert (await talk(running.address[1], raw)).startswith(f"HTTP/1.1 {code}".encode()), path
+
+
 @pytest.mark.parametrize(
     "raw", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nA" + b"a" * 70000]
 )
