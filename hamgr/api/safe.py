@@ -88,7 +88,7 @@ class Desk:
             wall = WallTime(time.time())
             body = status_body(snapshot.state, now, wall, self._port.scope, snapshot.reason)
             body |= {"rule": snapshot.rule, "reason": snapshot.reason_code}
-            body |= guard_body(snapshot.guard) if snapshot.guard is not None else {}
+            body |= guard_body(snapshot.state, snapshot.guard) if snapshot.guard is not None else {}
             headers = {"X-Hamgr-Term": str(body["term"])}
             self._status = (made_of, as_json(body), headers)
         return self._status

@@ -92,12 +92,15 @@ def status_line(state: State, reason: Reason) -> str:
     return line if reason.code in ORDINARY else f"{line}; {sentence(reason)}"
 
 
-def guard_body(standing: GuardStanding) -> dict[str, Any]:
-    """What GET /patroni says of the guard besides. Patroni's word is for a device that was to be had and is not."""
+def guard_body(state: State, standing: GuardStanding) -> dict[str, Any]:
+    """What GET /patroni says of the guard besides: whether it lives as decisions take it, the rest as it says itself.
+
+    Patroni's `watchdog_failed` is for a device that was to be had and is not.
+    """
     shown: dict[str, Any] = {"watchdog_failed": True} if standing.watchdog == "failed" else {}
     return shown | {
         "guard": {
-            "alive": standing.is_alive,
+            "alive": state.guard_alive,
             "stand_in": standing.is_stand_in,
             "armed": standing.is_armed,
             "memory_locked": standing.memory_locked,

@@ -188,7 +188,8 @@ def status(role: str, *, state: str = "running", note: str = "", **xlog: int) ->
         "postmaster_start_time": "2026-11-23 20:00:00+00:00",
         "timeline": 3,
         "xlog": xlog,
-        "patroni": {"version": "0.1.0", "scope": "demo", "name": "x"},
+        "patroni": {"version": "4.1.5", "scope": "demo", "name": "x"},
+        "hamgr": {"version": "0.1.1"},
         "note": note,
     }
     if role == "replica":

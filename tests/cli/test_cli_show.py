@@ -125,7 +125,15 @@ def test_history_shows_each_timelines_end(world: World) -> None:
 def test_version_asks_members_only_when_named(world: World) -> None:
     assert world.run("version").output.startswith("hamgr version ")
     output = world.run("version", world.scope, "p1").output
-    assert output.splitlines()[2:] == ["p1: hamgr 0.1.0 PostgreSQL 15.13"]
+    assert output.splitlines()[2:] == ["p1: hamgr 0.1.1 PostgreSQL 15.13"]
+
+
+def test_version_of_a_member_that_is_older_or_silent_is_as_it_announced_it(world: World) -> None:
+    older = {key: value for key, value in status("primary").items() if key != "hamgr"}
+    world.agents["p1"].routes["GET", "/patroni"] = (200, older)
+    lines = world.run("version", world.scope, "p1", "p3").output.splitlines()[2:]
+    assert lines[0] == "p1: hamgr 0.1.0 PostgreSQL 15.13"
+    assert lines[1].startswith("p3: hamgr 0.1.0 PostgreSQL unknown (REST does not answer")
 
 
 def test_failovers_are_listed_newest_first(world: World) -> None:
