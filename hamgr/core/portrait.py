@@ -19,7 +19,7 @@ from hamgr.core.units import Instant, Lsn, WallTime
 
 UNKNOWN = "unknown"
 PATRONI_VERSION = "4.1.5"
-"""Whose interface this is: programs choose by it how they read states and roles (docs/adr/0015)."""
+"""Whose interface this is: programs choose by it how they read states and roles (docs/adr/0016)."""
 
 ORDINARY = frozenset({Code.LEADING, Code.FOLLOWING})
 
