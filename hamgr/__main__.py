@@ -28,6 +28,10 @@ COMMANDS = {
     "edit-config": ("hamgr.cli.commands_config:edit_config", "Change the dynamic configuration."),
     "explain": ("hamgr.cli.commands_explain:explain", "Say what holds a failover back, and what would free it."),
     "validate": ("hamgr.cli.commands_validate:validate", "Check a configuration file, show the failover budget."),
+    "calibrate": (
+        "hamgr.cli.commands_calibrate:calibrate",
+        "Measure this environment, propose the shortest ttl for it.",
+    ),
     "remove": ("hamgr.cli.commands_remove:remove", "Remove a cluster's keys from etcd."),
     "dsn": ("hamgr.cli.commands_dsn:dsn", "Print a connection string, to a member or to whoever has a role."),
     "query": ("hamgr.cli.commands_sql:query", "Run SQL on a member."),
