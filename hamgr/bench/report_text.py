@@ -23,10 +23,10 @@ it comes. There is no watchdog device, and no service manager starts anything ag
 
 **Timings.** hamgr: its default `ttl` 5 s, and 2 s, the shortest that etcd grants. Patroni: its defaults (`ttl` 30,
 `loop_wait` 10, `retry_timeout` 10) and the shortest that it accepts (20, 1, 3), each also with `failsafe_mode`
-(off by default). pg_auto_failover: its defaults, and tight ones: health checks every second with one retry,
-`node_considered_unhealthy_timeout`, `primary_demote_timeout` and `network_partition_timeout` 3 s,
+(off by default). pg_auto_failover: its defaults, and tight ones: health checks every half second with
+one retry, `node_considered_unhealthy_timeout` and `network_partition_timeout` 2 s, `primary_demote_timeout` 1 s,
 `wal_retrieve_retry_interval` 0.2 s. It would accept a millisecond for each; these keep the order that it needs, namely
-that a primary which is cut off stops itself before another one leads.
+that a primary which is cut off stops itself before another one leads. The rest of its time is its keepers' loop of 1 s.
 
 **Who measures.** A client that knows nothing of the managers: one writer that commits a row every 4 ms, like an
 application that knows all three hosts, and one writer pinned to each host that tries all the time. A fault strikes at a

@@ -22,14 +22,14 @@ _PATRONI_TIGHTEST = {"ttl": 20, "loop_wait": 1, "retry_timeout": 3}
 
 _AUTO_FAILOVER_TIGHT = Timings(
     monitor={
-        "health_check_period": 1000,
-        "health_check_timeout": 1000,
-        "health_check_retry_delay": 500,
+        "health_check_period": 500,
+        "health_check_timeout": 500,
+        "health_check_retry_delay": 200,
         "health_check_max_retries": 1,
-        "node_considered_unhealthy_timeout": 3000,
-        "primary_demote_timeout": 3000,
+        "node_considered_unhealthy_timeout": 2000,
+        "primary_demote_timeout": 1000,
     },
-    node={"network_partition_timeout": 3},
+    node={"network_partition_timeout": 2},
     server={"wal_retrieve_retry_interval": "200ms"},
 )
 """It accepts 1 ms for each. These keep its own order: a primary that is cut off stops itself before another leads."""

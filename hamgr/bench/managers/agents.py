@@ -23,8 +23,6 @@ _SWITCHOVER_TIMEOUT_S = 90.0
 class AgentManager(Manager):
     """A manager with an agent beside each server, and etcd. `dynamic`: keys of bootstrap.dcs, the variant's own."""
 
-    authority_hosts = ETCD_HOSTS
-
     def __init__(self, ground: Ground, dynamic: Mapping[str, Any]) -> None:
         self.ground = ground
         self.dynamic = dynamic

@@ -200,8 +200,6 @@ class AutoFailoverNode(Node):
 class AutoFailover(Manager):
     """One formation of three nodes."""
 
-    authority_hosts = (MONITOR_HOST,)
-
     def __init__(self, ground: Ground, timings: Timings) -> None:
         auto_failover_program()
         self.ground = ground

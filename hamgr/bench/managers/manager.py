@@ -160,9 +160,6 @@ class Authority(ABC):
 class Manager(ABC):
     """A manager with one set of timings on one ground. Built stopped."""
 
-    authority_hosts: Sequence[str]
-    """Names of the hosts that its authority needs."""
-
     nodes: Sequence[Node]
     authority: Authority
 
