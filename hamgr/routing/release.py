@@ -57,7 +57,7 @@ async def _wait_for_route(pool: Pool, console: Session, own: OwnServer) -> str:
     give_up_at, attempt_s = loop.time() + ROUTE_S, FIRST_ATTEMPT_S
     while True:
         found, began_at = await targets(pool, console), loop.time()
-        missing = await _missing(pool, found, own, max(POLL_S, min(attempt_s, give_up_at - began_at)))
+        missing = await _missing(pool, found, own, max(FIRST_ATTEMPT_S, min(attempt_s, give_up_at - began_at)))
         if not missing or loop.time() >= give_up_at:
             return missing
         if loop.time() - began_at >= attempt_s:

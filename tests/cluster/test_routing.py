@@ -163,7 +163,9 @@ def test_clients_go_on_after_the_agent_died_that_had_paused_them(cluster: Cluste
         os.kill(leader.agent_pid(), signal.SIGKILL)
         wait_until("clients go on", frontage.answers)
     answer.cancel()
-    assert cluster.wait_until_settled(60.0) is leader
+    if cluster.wait_until_settled(60.0) is not leader:
+        # On a machine so slow that the lease ended before there was another agent.
+        assert record_of(cluster.need_leader())["cause"] == "leader_lost"
 
 
 def test_clients_find_the_new_leader_when_haproxy_is_restarted_in_mid_failover(
