@@ -258,11 +258,14 @@ class Pgbench:
         return Bearing(bad, len(times), max(times, default=0.0))
 
     def _times(self) -> list[float]:
-        """Seconds of each transaction. Source: manual of pgbench, per-transaction logging."""
+        """Seconds of each transaction, from when its client began it: with a rate, how late that was is told apart.
+
+        Source: manual of pgbench, per-transaction logging.
+        """
         rows = [
             line.split() for path in self._prefix.parent.glob(f"{self._prefix.name}.[0-9]*") for line in _lines(path)
         ]
-        return [int(row[2]) / 1e6 for row in rows if len(row) >= 6]
+        return [(int(row[2]) - sum(map(int, row[6:7]))) / 1e6 for row in rows if len(row) >= 6]
 
 
 def _lines(path: Path) -> list[str]:
