@@ -32,14 +32,16 @@ def versions() -> ModuleType:
     return module
 
 
+RUN = {"date": "2026-11-25", "commit": "abc"}
+GOOD = {"name": "host-lost", "is_good": True, "wrong": ""}
+
+
 def found(suite: str, **changes: Any) -> dict[str, Any]:
     return {
         "suite": suite,
-        "date": "2026-11-25",
-        "commit": "abc",
         "versions": {"PostgreSQL": "17.1", "etcd": "3.5.1", "Python": "3.13.1"},
-        "tests": {"passed": 7, "failed": [], "skipped": 1, "reasons": ["no such thing here"]},
-        "drills": [{"name": "host-lost", "is_good": True, "wrong": ""}],
+        "tests": {**RUN, "passed": 7, "failed": [], "skipped": 1, "reasons": ["no such thing here"]},
+        "drills": {**RUN, "ttl_s": 5, "outcomes": [GOOD]},
         **changes,
     }
 
@@ -70,10 +72,13 @@ def test_tests_are_counted_by_how_they_ended(versions: ModuleType, tmp_path: Pat
 
 
 def test_the_page_names_failures_and_what_was_not_run(versions: ModuleType) -> None:
-    failed = {"passed": 6, "failed": ["a::bad"], "skipped": 0, "reasons": []}
-    stalled = {"name": "host-lost", "is_good": False, "wrong": "stalled"}
-    page = versions.page([found("one"), found("two", tests=failed, drills=[stalled]), found("three", drills=None)])
+    failed = {**RUN, "passed": 6, "failed": ["a::bad"], "skipped": 0, "reasons": []}
+    stalled = {**RUN, "ttl_s": 20, "outcomes": [{**GOOD, "is_good": False, "wrong": "stalled"}]}
+    page = versions.page(
+        [found("one"), found("two", tests=failed, drills=stalled), found("three", drills={}, tests={})]
+    )
     assert "| host-lost | good | **bad**: stalled | not run |" in page
-    assert "| failed | 0 | 1 | 0 |" in page
+    assert "| ttl | 5 | 20 | not run |" in page
+    assert "| failed | 0 | 1 | not run |" in page
     assert "- two, failed: `a::bad`" in page
     assert "- one, skipped: no such thing here" in page

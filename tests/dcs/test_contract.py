@@ -390,7 +390,7 @@ async def test_a_watch_yields_what_a_read_would_see(store: EtcdStore) -> None:
         seen = await next_view(views)
         while seen.revision < expected.revision:
             seen = await next_view(views)
-        assert replace(seen, seen_at=expected.seen_at) == expected
+        assert seen._replace(seen_at=expected.seen_at) == expected
     await views.aclose()  # type: ignore[attr-defined]
 
 

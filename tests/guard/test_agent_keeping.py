@@ -103,6 +103,12 @@ def test_agent_that_cannot_be_executed_is_said(bench: Bench) -> None:
     assert "cannot start /no/such/python: [Errno 2]" in bench.said()
 
 
+def blocked(pid: int) -> int:
+    """The mask of signals that a process blocks."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(status["SigBlk"], 16)
+
+
 def test_children_do_not_inherit_priority_signals_or_descriptors(bench: Bench) -> None:
     bench.run("beat")
     server = bench.start_server()[0]
@@ -111,8 +117,8 @@ def test_children_do_not_inherit_priority_signals_or_descriptors(bench: Bench) -
         assert os.getpriority(os.PRIO_PROCESS, pid) >= 0
     status = dict(line.split(":", 1) for line in Path(f"/proc/{server}/status").read_text().splitlines())
     assert int(status["SigIgn"], 16) >> (signal.SIGPIPE - 1) & 1 == 0
-    # bash itself blocks SIGCHLD while it waits.
-    assert int(status["SigBlk"], 16) & ~(1 << (signal.SIGCHLD - 1)) == 0
+    # bash itself blocks SIGCHLD while it waits, and for a moment everything while it forks.
+    wait_until(lambda: blocked(server) & ~(1 << (signal.SIGCHLD - 1)) == 0, "no signal is blocked")
     targets = [os.readlink(f"/proc/{server}/fd/{fd}") for fd in os.listdir(f"/proc/{server}/fd")]
     assert not [target for target in targets if "guard" in target and "stderr" not in target]
     assert os.getsid(server) == server
