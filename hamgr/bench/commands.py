@@ -24,6 +24,7 @@ from hamgr.bench.variants import PRODUCTS, VARIANTS
 from hamgr.bench.watching import Watching
 from hamgr.drill.accounts import server_account
 from hamgr.drill.errors import DrillError
+from hamgr.drill.plan import Place
 from hamgr.drill.programs import missing_programs
 
 EXIT_FAILED_RUNS = 1
@@ -159,7 +160,7 @@ def _measure(
     """Carry out all units. Raises DrillError where something that is needed is missing."""
     if os.geteuid() != 0:
         raise DrillError("network namespaces need root")
-    missing = missing_programs(netns=True, disks=any(unit.disks for unit in planned))
+    missing = missing_programs(Place.NETNS, disks=any(unit.disks for unit in planned))
     if missing:
         raise DrillError(f"missing: {', '.join(missing)}; on Debian and Ubuntu: apt install {' '.join(missing)}")
     products = {VARIANTS[unit.variant].product for unit in planned}

@@ -13,7 +13,7 @@ from pathlib import Path
 from hamgr.bench.managers.manager import NODES, Ground, Manager, Node
 from hamgr.bench.variants import Variant
 from hamgr.drill.accounts import Account, own
-from hamgr.drill.cluster import why_unsettled
+from hamgr.drill.base_cluster import why_unsettled
 from hamgr.drill.disks import Disk, Keeper, make_disks
 from hamgr.drill.errors import DrillError
 from hamgr.drill.hosts import Host

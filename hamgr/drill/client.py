@@ -25,18 +25,18 @@ class NotWriting(DrillError):
     """Writes were not acknowledged steadily in time."""
 
 
-def conninfo(address: str, port: int) -> str:
+def conninfo(address: str, port: int, user: str = "postgres") -> str:
     """libpq's connection string for the drill's superuser, without the password (argv is public).
 
     Superuser, so that the session may keep its refused writes out of the servers' logs.
     """
     return (
-        f"host={address} port={port} user=postgres dbname=postgres sslmode=disable gssencmode=disable "
+        f"host={address} port={port} user={user} dbname=postgres sslmode=disable gssencmode=disable "
         "tcp_user_timeout=1000 connect_timeout=2 application_name=hamgr-drill"
     )
 
 
-_QUIET = "options='-c log_min_messages=panic -c log_min_error_statement=panic'"
+QUIET = "options='-c log_min_messages=panic -c log_min_error_statement=panic'"
 
 
 def make_table(dsn: str, password: str) -> None:
@@ -47,6 +47,7 @@ def make_table(dsn: str, password: str) -> None:
             f"CREATE TABLE {TABLE} (number bigint NOT NULL, writer text NOT NULL, host text NOT NULL,"
             " at timestamptz NOT NULL DEFAULT clock_timestamp())"
         )
+        connection.execute(f"GRANT INSERT ON {TABLE} TO PUBLIC")
 
 
 def stored_numbers(dsn: str, password: str, writer: str) -> set[int]:
@@ -56,11 +57,24 @@ def stored_numbers(dsn: str, password: str, writer: str) -> set[int]:
         return {row[0] for row in rows}
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A way to the primary past an intermediary, for the client that behaves like an application."""
+
+    conninfo: str
+    """libpq's connection string, with options of its own and without the password."""
+    password: str
+    names: Mapping[str, str]
+    """ADDRESS:PORT as a server knows its own -> member."""
+
+
 @dataclass(slots=True)
 class AckLog:
     """A writer's output, read as it grows."""
 
     path: Path
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Name of a host that the writer knows by its address only."""
     acks: list[Ack] = field(default_factory=list)
     _offset: int = 0
 
@@ -71,35 +85,41 @@ class AckLog:
                 stream.seek(self._offset)
                 whole, newline, _ = stream.read().rpartition(b"\n")
             self._offset += len(whole) + len(newline)
-            self.acks += [_ack_of(line) for line in whole.decode("ascii").splitlines()]
+            self.acks += [self._ack_of(line) for line in whole.decode("ascii").splitlines()]
         return self.acks
 
-
-def _ack_of(line: str) -> Ack:
-    number, host, timeline, sent_ns, acknowledged_ns = line.split()
-    return Ack(int(number), host, int(timeline), int(sent_ns), int(acknowledged_ns))
+    def _ack_of(self, line: str) -> Ack:
+        number, host, timeline, sent_ns, acknowledged_ns = line.split()
+        return Ack(int(number), self.names.get(host, host), int(timeline), int(sent_ns), int(acknowledged_ns))
 
 
 class Client:
-    """Both writers, running on one host from construction on. `targets`: host name -> conninfo."""
+    """Both writers, running on one host from construction on. `targets`: host name -> conninfo.
 
-    def __init__(self, host: Host, targets: Mapping[str, str], password: str, directory: Path) -> None:
+    With a `route` the application takes that one; the writers that are pinned to one host each never do.
+    """
+
+    def __init__(
+        self, host: Host, targets: Mapping[str, str], password: str, directory: Path, route: Route | None = None
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         # The writers run as this process's user, not as the servers' account, and with its interpreter.
-        self.routed = AckLog(directory / "routed.acks")
+        self.routed = AckLog(directory / "routed.acks", route.names if route else {})
         self.pinned = AckLog(directory / "pinned.acks")
         self._logs = directory
         self._processes: list[Process] = []
-        for mode, log, interval_ms in (
-            ("routed", self.routed, ROUTED_INTERVAL_MS),
-            ("pinned", self.pinned, PINNED_INTERVAL_MS),
+        direct = [f"{name}={dsn} {QUIET}" for name, dsn in targets.items()]
+        routed = [f"={route.conninfo}"] if route else direct
+        for mode, log, interval_ms, ways, secret in (
+            ("routed", self.routed, ROUTED_INTERVAL_MS, routed, route.password if route else password),
+            ("pinned", self.pinned, PINNED_INTERVAL_MS, direct, password),
         ):
             log.path.unlink(missing_ok=True)
             self._processes.append(
                 host.spawn(
-                    _writer_argv(mode, log.path, interval_ms, targets),
+                    [sys.executable, "-m", "hamgr.drill.writer", mode, str(log.path), str(interval_ms), *ways],
                     directory / f"{mode}.log",
-                    env={"PGPASSWORD": password},
+                    env={"PGPASSWORD": secret},
                     cwd=directory,
                     as_account=False,
                 )
@@ -142,8 +162,3 @@ def is_steady(acks: Sequence[Ack], since_ns: int, now_ns: int, steady_s: float) 
     instants = [begin_ns, *recent, now_ns]
     pauses = (later - earlier for earlier, later in pairwise(instants))
     return bool(recent) and max(pauses) <= longest_pause_ns
-
-
-def _writer_argv(mode: str, output: Path, interval_ms: int, targets: Mapping[str, str]) -> list[str]:
-    named = [f"{name}={dsn} {_QUIET}" for name, dsn in targets.items()]
-    return [sys.executable, "-m", "hamgr.drill.writer", mode, str(output), str(interval_ms), *named]

@@ -1,24 +1,23 @@
-"""The cluster under drill: hosts, etcd and members, driven from outside like an operator would."""
+"""A cluster on hosts of this machine: etcd and members, driven from outside like an operator would."""
 
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from hamgr.drill.accounts import Account, interpreter_for, own
+from hamgr.drill.accounts import interpreter_for, own
+from hamgr.drill.base_cluster import BaseCluster
+from hamgr.drill.base_member import MemberDisks
 from hamgr.drill.clocks import WallClock
 from hamgr.drill.disks import Disk, Keeper, make_disks
 from hamgr.drill.errors import DrillError
 from hamgr.drill.hosts import Host, loopback_hosts
-from hamgr.drill.member import Member, MemberDisks
+from hamgr.drill.member import Member
 from hamgr.drill.network import Network, free_port
+from hamgr.drill.plan import Place, Plan
 from hamgr.drill.programs import postgres_bin_dir
-from hamgr.drill.server import Standing
 from hamgr.drill.store import Store
 
 SCOPE = "drill"
@@ -35,33 +34,14 @@ _LONGEST_SOCKET_DIRECTORY = 107 - len("/.s.PGSQL.65535.lock")
 """unix(7): 108 bytes with the final zero."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to build. `dcs`: further keys of bootstrap.dcs, as in the configuration file."""
-
-    directory: Path
-    """An empty directory of its own that the servers' account can reach."""
-    account: Account | None
-    on_netns: bool = False
-    members: int = 3
-    store_members: int = 3
-    ttl_s: int = 5
-    synchronous_mode: str = "off"
-    """off, on or quorum."""
-    disks: bool = False
-    """Whether data, WAL and files elsewhere of each member lie on small disks of its own (root)."""
-    clocks: bool = False
-    """Whether each member has a wall clock of its own."""
-    dcs: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Cluster:
-    """Hosts, store and members of one drill. Built stopped; `start` forms it; `close` leaves nothing."""
+class Cluster(BaseCluster):
+    """Hosts on loopback or in network namespaces."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.logs = own(plan.directory / "logs", None)
         self.network: Network | None = None
+        self.store: Store
         self.hosts: dict[str, Host] = {}
         self.members: list[Member] = []
         self._keeper: Keeper | None = None
@@ -98,7 +78,7 @@ class Cluster:
 
     def _make_hosts(self, names: Sequence[str]) -> dict[str, Host]:
         room = own(self.plan.directory / "hosts", None)
-        if self.plan.on_netns:
+        if self.plan.place is Place.NETNS:
             self.network = Network(names, room, self.plan.account)
             return self.network.hosts
         return loopback_hosts(names, room, self.plan.account)
@@ -111,6 +91,7 @@ class Cluster:
         return Member(
             name=host.name,
             host=host,
+            python=self._python,
             rest_port=free_port("127.0.0.1", taken),
             postgres_port=free_port("127.0.0.1", taken),
             password=self.password,
@@ -122,76 +103,20 @@ class Cluster:
     def client_host(self) -> Host:
         return self.hosts[CLIENT_HOST]
 
-    @property
-    def targets(self) -> dict[str, str]:
-        """Member name -> conninfo without password, for the client."""
-        return {member.name: member.dsn for member in self.members}
-
     def start(self, timeout_s: float = 90.0) -> None:
-        """True on return: etcd runs and the members form a cluster. Raises DrillError otherwise."""
         self.store.start()
         for member in self.members:
             self.start_member(member)
         self.wait_until_settled(timeout_s)
 
-    def start_member(self, member: Member) -> None:
-        """Start a member's guard and agent, for the first time or again."""
-        member.start(self._python)
-
-    def ensure_started(self, member: Member) -> None:
-        """Start a member's guard and agent unless a guard of it runs, whoever started that."""
-        if not member.has_guard():
-            self.start_member(member)
-
-    def leader(self) -> Member | None:
-        """The one member whose REST says that it is primary; None while there is none or more than one."""
-        leaders = [member for member in self.members if member.is_leader()]
-        return leaders[0] if len(leaders) == 1 else None
-
-    def need_leader(self) -> Member:
-        """The leader. Raises DrillError when there is none."""
-        leader = self.leader()
-        if leader is None:
-            raise DrillError("no member answers /primary with 200 (or several do)")
-        return leader
-
-    def replicas(self) -> list[Member]:
-        """All members but the leader."""
-        leader = self.need_leader()
-        return [member for member in self.members if member is not leader]
-
-    def wait_until_settled(self, timeout_s: float) -> Member:
-        """The leader, as soon as every member is leader or streaming replica on its timeline.
-
-        Judged by REST and by SQL, which must agree. Raises DrillError with what is missing and the folder of
-        logs after `timeout_s`.
-        """
-        deadline = time.monotonic() + timeout_s
-        while missing := self.unsettled():
-            self._check_alive()
-            if time.monotonic() > deadline:
-                raise DrillError(f"not settled after {timeout_s:g} s: {missing}; logs: {self.logs}")
-            time.sleep(0.1)
-        return self.need_leader()
-
-    def _check_alive(self) -> None:
-        """Raise DrillError for a member whose guard ended by itself: it will not settle any more."""
+    def check_alive(self) -> None:
         for member in self.members:
             if not member.has_guard():
                 last_words = member.log.read_text(errors="replace").strip().rpartition("\n")[2]
                 raise DrillError(f"{member.name} does not run: {last_words}; log: {member.log}")
 
-    def unsettled(self) -> str:
-        """Why the cluster is not settled, empty if it is."""
-        for member in self.members:
-            if not member.is_in_place():
-                said = member.says()
-                return f"{member.name} is {said.get('role', 'silent')}, {said.get('state', 'no state')}"
-        leader = self.leader()
-        if leader is None:
-            return "no leader, or several"
-        standings = {member.name: member.standing() for member in self.members}
-        return why_unsettled(leader.name, standings, synchronous=self.plan.synchronous_mode != "off")
+    def gather_logs(self) -> None:
+        """Every program has written into it from the start."""
 
     def keep(self) -> list[int]:
         """Let everything outlive this process. Returns the pids whose SIGTERM ends it."""
@@ -214,30 +139,6 @@ class Cluster:
                 rest.callback(self.network.close)
             if self._keeper is not None:
                 rest.callback(self._keeper.thaw_all)
-
-
-def why_unsettled(leader: str, standings: Mapping[str, Standing | None], *, synchronous: bool = False) -> str:
-    """What contradicts 'leader' being the only primary and all others streaming on its timeline. Pure.
-
-    `synchronous`: the primary's commits must wait for a standby as well.
-    """
-    head = standings[leader]
-    if head is None or not head.is_primary:
-        return f"{leader} leads by REST but by SQL it is {'a standby' if head else 'silent'}"
-    for name, standing in standings.items():
-        if name == leader:
-            continue
-        if standing is None:
-            return f"{name}: postgres does not answer"
-        if standing.is_primary:
-            return f"{name} and {leader} are both primary by SQL"
-        if not standing.is_streaming:
-            return f"{name} does not stream"
-        if standing.timeline != head.timeline:
-            return f"{name} streams timeline {standing.timeline}, {leader} writes {head.timeline}"
-    if synchronous and not head.synchronous_standbys:
-        return f"no commit on {leader} waits for a standby"
-    return ""
 
 
 def member_settings(member: Member, etcd_hosts: Sequence[str], plan: Plan) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from hamgr.drill.accounts import server_account
 from hamgr.drill.archive import BadReport, Report, read_json, why_not_writable, write_json
-from hamgr.drill.cluster import Plan
+from hamgr.drill.compose_project import build_images
 from hamgr.drill.conditions import Conditions, conditions_of
 from hamgr.drill.demo import progress, show_demo
 from hamgr.drill.errors import DrillError
@@ -23,6 +23,7 @@ from hamgr.drill.evidence import keep_evidence
 from hamgr.drill.fault import Fault
 from hamgr.drill.faults import FAULTS, UnknownFault, fault_named
 from hamgr.drill.page import write_page
+from hamgr.drill.plan import Place, Plan, Via
 from hamgr.drill.report import print_line, print_outcome, print_summary
 from hamgr.drill.run import Outcome, Say, run_drill
 from hamgr.drill.session import Session, open_session
@@ -92,10 +93,17 @@ class Request:
 @click.option(
     "--on",
     "place",
-    type=click.Choice(["loopback", "netns"]),
-    default="loopback",
+    type=click.Choice([each.value for each in Place]),
+    default=Place.LOOPBACK.value,
     show_default=True,
-    help="Hosts as ports of this machine, or as network namespaces (root).",
+    help="Hosts as ports of this machine, as network namespaces (root), or as containers (root, Docker).",
+)
+@click.option(
+    "--via",
+    type=click.Choice([each.value for each in Via]),
+    default=Via.DIRECT.value,
+    show_default=True,
+    help="How the application reaches the primary; other than direct with --on compose only.",
 )
 @click.option(
     "--sync", type=click.Choice(["off", "on", "quorum"]), default="off", show_default=True, help="synchronous_mode."
@@ -115,6 +123,7 @@ def drill(
     runs: int,
     ttl_s: int,
     place: str,
+    via: str,
     sync: str,
     hold_s: float | None,
     at_random: bool,
@@ -135,7 +144,9 @@ def drill(
         _show_again(report_path, html_path, names)
         return
     console = _console()
-    faults = chosen_faults(names, on_netns=place == "netns", at_random=at_random)
+    if via != Via.DIRECT.value and place != Place.COMPOSE.value:
+        raise click.BadParameter(f"--via {via} needs --on compose: there is no {via} elsewhere")
+    faults = chosen_faults(names, Place(place), at_random=at_random)
     if at_random:
         seed = random.randrange(2**32) if seed is None else seed
         console.print(f"seed {seed}")
@@ -144,10 +155,13 @@ def drill(
         faults = [fault for fault in faults for _ in range(runs)]
     if hold_s is not None:
         faults = [replace(fault, hold_s=hold_s, hold_ttls=0.0) for fault in faults]
-    plan = plan_for(faults, on_netns=place == "netns", ttl_s=ttl_s, synchronous_mode=sync)
+    plan = replace(plan_for(faults, Place(place), ttl_s=ttl_s, synchronous_mode=sync), via=Via(via))
     try:
-        with open_session(directory, netns=plan.on_netns, disks=plan.disks, clocks=plan.clocks) as session:
-            conditions = conditions_of(plan, place, shlex.join(["hamgr", *sys.argv[1:]]), seed if at_random else None)
+        with open_session(directory, plan.place, disks=plan.disks, clocks=plan.clocks) as session:
+            if plan.place is Place.COMPOSE:
+                console.print("- images are built as far as they are not those of the sources")
+                build_images()
+            conditions = conditions_of(plan, shlex.join(["hamgr", *sys.argv[1:]]), seed if at_random else None)
             request = Request(tuple(faults), plan, conditions, json_path, html_path, at_random)
             outcomes = _run_all(console, session, request)
     except DrillError as error:
@@ -165,22 +179,26 @@ def _show_again(report_path: Path, html_path: Path | None, names: Sequence[str])
         raise click.UsageError(str(error)) from error
 
 
-def chosen_faults(names: Sequence[str], *, on_netns: bool, at_random: bool = False) -> list[Fault]:
+def chosen_faults(names: Sequence[str], place: Place, *, at_random: bool = False) -> list[Fault]:
     """Faults by name, or all that the place allows. Raises click.BadParameter, which lists the names.
 
     A random choice without names leaves out clocks: all its rounds would run on preloaded ones.
     """
     faults = [_by_name(name) for name in names]
     for fault in faults:
-        if fault.needs_own_hosts and not on_netns:
-            raise click.BadParameter(f"{fault.name} needs hosts of their own: --on netns")
+        if place not in fault.places:
+            raise click.BadParameter(f"{fault.name} {_where_instead(fault)}")
     if faults:
         return faults
-    return [
-        fault
-        for fault in FAULTS.values()
-        if (on_netns or not fault.needs_own_hosts) and not (at_random and fault.needs_clocks)
-    ]
+    return [fault for fault in FAULTS.values() if place in fault.places and not (at_random and fault.needs_clocks)]
+
+
+def _where_instead(fault: Fault) -> str:
+    if not fault.places:
+        return "cannot happen at once: its parts belong to different places"
+    return (
+        f"can be drilled elsewhere only: {' or '.join(f'--on {each.value}' for each in Place if each in fault.places)}"
+    )
 
 
 def _by_name(name: str) -> Fault:
@@ -190,12 +208,12 @@ def _by_name(name: str) -> Fault:
         raise click.BadParameter(str(error)) from error
 
 
-def plan_for(faults: Sequence[Fault], *, on_netns: bool, ttl_s: int, synchronous_mode: str) -> Plan:
+def plan_for(faults: Sequence[Fault], place: Place, *, ttl_s: int, synchronous_mode: str) -> Plan:
     """A cluster on which each of the faults can strike; disks and clocks only where one needs them: they cost time."""
     return Plan(
         directory=Path(),
-        account=server_account(),
-        on_netns=on_netns,
+        account=None if place is Place.COMPOSE else server_account(),
+        place=place,
         ttl_s=ttl_s,
         synchronous_mode=synchronous_mode,
         disks=any(fault.needs_disks for fault in faults),

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hamgr.drill.cluster import Plan
+from hamgr.drill.compose_project import MEMBER_IMAGE, STORE_IMAGE
+from hamgr.drill.plan import Place, Plan, Via
 from hamgr.drill.programs import postgres_bin_dir
 from hamgr.version import VERSION
 
@@ -39,17 +40,18 @@ class Conditions:
     machine: str = ""
 
 
-def conditions_of(plan: Plan, place: str, command: str, seed: int | None) -> Conditions:
-    """The conditions of drills by that plan on this machine, which begin now."""
+def conditions_of(plan: Plan, command: str, seed: int | None) -> Conditions:
+    """The conditions of drills by that plan on this machine, which begin now. Images are built."""
+    postgresql, etcd = _programs(plan.place)
     return Conditions(
         hamgr=VERSION,
-        place=place,
+        place=plan.place.value + ("" if plan.via is Via.DIRECT else f", clients through {plan.via.value}"),
         ttl_s=plan.ttl_s,
         synchronous_mode=plan.synchronous_mode,
         members=plan.members,
         store_members=plan.store_members,
-        postgresql=version_of([str(postgres_bin_dir() / "postgres"), "--version"]),
-        etcd=version_of(["etcd", "--version"]),
+        postgresql=version_of(postgresql),
+        etcd=version_of(etcd),
         began_at=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         seed=seed,
@@ -57,10 +59,18 @@ def conditions_of(plan: Plan, place: str, command: str, seed: int | None) -> Con
     )
 
 
+def _programs(place: Place) -> tuple[list[str], list[str]]:
+    """Command lines that tell the version of PostgreSQL and of etcd."""
+    if place is not Place.COMPOSE:
+        return [str(postgres_bin_dir() / "postgres"), "--version"], ["etcd", "--version"]
+    run = ["docker", "run", "--rm", "--entrypoint"]
+    return [*run, "psql", MEMBER_IMAGE, "--version"], [*run, "etcd", STORE_IMAGE, "--version"]
+
+
 def version_of(argv: Sequence[str]) -> str:
     """The first version number that the program prints: 15.14, 3.4.23; `unknown` if it prints none."""
     try:
-        ran = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+        ran = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.SubprocessError):
         return UNKNOWN
     found = re.search(r"\d+(\.\d+)+\S*|\d+(beta|rc|devel)\S*", ran.stdout)

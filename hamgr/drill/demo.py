@@ -11,8 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from hamgr.drill.accounts import server_account
-from hamgr.drill.cluster import Cluster, Plan
+from hamgr.drill.cluster import Cluster
 from hamgr.drill.faults import FAULTS
+from hamgr.drill.plan import Plan
 from hamgr.drill.report import print_outcome, print_summary
 from hamgr.drill.run import Outcome, Say, run_drill
 from hamgr.drill.session import Session
@@ -33,6 +34,7 @@ def show_demo(console: Console, session: Session, ttl_s: int, keep: bool) -> boo
     with progress(console) as say:
         say("the cluster forms")
         cluster = session.need_cluster(plan)
+    assert isinstance(cluster, Cluster)
     print_members(console, cluster)
     outcomes = []
     for name in DEMO_FAULTS:

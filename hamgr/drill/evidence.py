@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from hamgr.drill.cluster import Cluster
+from hamgr.drill.base_cluster import BaseCluster
 from hamgr.drill.errors import DrillError
 from hamgr.drill.run import Outcome, records_of
 
 
-def keep_evidence(folder: Path, cluster: Cluster | None, outcome: Outcome) -> Path:
+def keep_evidence(folder: Path, cluster: BaseCluster | None, outcome: Outcome) -> Path:
     """`folder` holds the outcome, all logs, the client's rows, hamgr's records and etcd's keys. Returns it.
 
     What cannot be had any more is left out.
@@ -20,6 +20,7 @@ def keep_evidence(folder: Path, cluster: Cluster | None, outcome: Outcome) -> Pa
     folder.mkdir(parents=True)
     _write(folder / "outcome.json", outcome.as_json())
     if cluster is not None:
+        cluster.gather_logs()
         shutil.copytree(cluster.logs, folder / "logs")
         _write(folder / "members.json", {member.name: member.says() for member in cluster.members})
         _write(folder / "failovers.json", _records(cluster))
@@ -27,12 +28,12 @@ def keep_evidence(folder: Path, cluster: Cluster | None, outcome: Outcome) -> Pa
     return folder
 
 
-def _records(cluster: Cluster) -> list[dict[str, Any]]:
+def _records(cluster: BaseCluster) -> list[dict[str, Any]]:
     """As the first member shows them that shows any."""
     return next((found for member in cluster.members if (found := records_of(member))), [])
 
 
-def _keys(cluster: Cluster) -> dict[str, str]:
+def _keys(cluster: BaseCluster) -> dict[str, str]:
     try:
         return cluster.store.dump()
     except DrillError as error:

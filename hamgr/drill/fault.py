@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from hamgr.drill.cluster import Cluster
+from hamgr.drill.base_cluster import BaseCluster
+from hamgr.drill.base_member import BaseMember
 from hamgr.drill.errors import DrillError
-from hamgr.drill.member import Member
+from hamgr.drill.plan import Place
 
 Undo = Callable[[], None]
 
@@ -20,7 +21,17 @@ PRIMARY = frozenset({"primary"})
 REPLICA = frozenset({"replica"})
 STORE = frozenset({"store"})
 MACHINE = frozenset({"machine"})
+POOLER = frozenset({"pooler"})
+"""HAProxy and PgBouncer."""
 NOBODY: frozenset[str] = frozenset()
+
+ANYWHERE = frozenset(Place)
+OWN_NETWORK = frozenset({Place.NETNS, Place.COMPOSE})
+"""Each host has an address and a cable of its own."""
+ON_THIS_MACHINE = frozenset({Place.LOOPBACK, Place.NETNS})
+"""Guard and server are processes that do not end with each other."""
+NETNS_ONLY = frozenset({Place.NETNS})
+COMPOSE_ONLY = frozenset({Place.COMPOSE})
 
 _NEXT_LEADER_TIMEOUT_S = 30.0
 """Beyond the lease."""
@@ -30,9 +41,9 @@ _NEXT_LEADER_TIMEOUT_S = 30.0
 class Victims:
     """Who is who when a fault strikes: chosen before the first harm, after which nobody could tell any more."""
 
-    cluster: Cluster
-    primary: Member
-    replicas: tuple[Member, ...]
+    cluster: BaseCluster
+    primary: BaseMember
+    replicas: tuple[BaseMember, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,8 @@ class Fault:
     """Who is of no use to the cluster as long as it lasts."""
     hold_s: float = 0.5
     hold_ttls: float = 0.0
-    needs_netns: bool = False
+    places: frozenset[Place] = ANYWHERE
+    """Where it can be drilled."""
     needs_disks: bool = False
     needs_clocks: bool = False
     weight: int = 10
@@ -68,11 +80,6 @@ class Fault:
     @property
     def changes_allowed(self) -> int:
         return 0 if self.moves_leader is False else self.most_changes
-
-    @property
-    def needs_own_hosts(self) -> bool:
-        """Whether it is for hosts that are network namespaces: so is all that takes root."""
-        return self.needs_netns or self.needs_disks or self.needs_clocks
 
     def hold_time_s(self, ttl_s: float) -> float:
         return self.hold_s + self.hold_ttls * ttl_s
@@ -127,7 +134,7 @@ def at_once(faults: Sequence[Fault]) -> Fault:
         takes=NOBODY.union(*(fault.takes for fault in faults)),
         hold_s=max(fault.hold_s for fault in faults),
         hold_ttls=max(fault.hold_ttls for fault in faults),
-        needs_netns=any(fault.needs_netns for fault in faults),
+        places=ANYWHERE.intersection(*(fault.places for fault in faults)),
         needs_disks=any(fault.needs_disks for fault in faults),
         needs_clocks=any(fault.needs_clocks for fault in faults),
         weight=min(fault.weight for fault in faults),
@@ -179,7 +186,7 @@ def _next_victims(victims: Victims, former_pid: int) -> Victims:
     raise DrillError("no other server became primary, so that the fault cannot strike again")
 
 
-def _is_server(member: Member, pid: int) -> bool:
+def _is_server(member: BaseMember, pid: int) -> bool:
     try:
         return member.postmaster_pid() == pid
     except DrillError:

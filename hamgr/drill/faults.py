@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hamgr.drill.fault import Fault, again, at_once
 from hamgr.drill.faults_clock import CLOCK_FAULTS
+from hamgr.drill.faults_container import CONTAINER_FAULTS
 from hamgr.drill.faults_disk import DISK_FAULTS
 from hamgr.drill.faults_load import LOAD_FAULTS
 from hamgr.drill.faults_network import NETWORK_FAULTS
@@ -15,7 +16,15 @@ TOGETHER = "+"
 
 FAULTS: dict[str, Fault] = {
     fault.name: fault
-    for fault in (*PROCESS_FAULTS, *NETWORK_FAULTS, *STORE_FAULTS, *DISK_FAULTS, *CLOCK_FAULTS, *LOAD_FAULTS)
+    for fault in (
+        *PROCESS_FAULTS,
+        *CONTAINER_FAULTS,
+        *NETWORK_FAULTS,
+        *STORE_FAULTS,
+        *DISK_FAULTS,
+        *CLOCK_FAULTS,
+        *LOAD_FAULTS,
+    )
 }
 """By name, in the order in which a drill of everything goes through them."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hamgr.drill.clocks import WallClock
 from hamgr.drill.errors import DrillError
-from hamgr.drill.fault import PRIMARY, Fault, Undo, Victims
+from hamgr.drill.fault import NETNS_ONLY, PRIMARY, Fault, Undo, Victims
 
 _AHEAD_S = 3600
 
@@ -36,6 +36,7 @@ CLOCK_FAULTS = (
         PRIMARY,
         hold_s=1.0,
         hold_ttls=1.5,
+        places=NETNS_ONLY,
         needs_clocks=True,
     ),
     Fault(
@@ -46,6 +47,7 @@ CLOCK_FAULTS = (
         PRIMARY,
         hold_s=1.0,
         hold_ttls=1.5,
+        places=NETNS_ONLY,
         needs_clocks=True,
     ),
 )

@@ -8,11 +8,11 @@ import time
 import psycopg
 from psycopg import pq
 
+from hamgr.drill.base_member import BaseMember, MemberDisks
 from hamgr.drill.client import conninfo
 from hamgr.drill.errors import DrillError
-from hamgr.drill.fault import PRIMARY, Fault, Undo, Victims, all_of
+from hamgr.drill.fault import NETNS_ONLY, PRIMARY, Fault, Undo, Victims, all_of
 from hamgr.drill.freezing import wait_until_stuck
-from hamgr.drill.member import Member, MemberDisks
 
 _STUCK_TIMEOUT_S = 10.0
 _SWITCHES = 40
@@ -69,7 +69,7 @@ def _backend_stuck(victims: Victims) -> Undo:
     return all_of([connection.finish, disk.thaw])
 
 
-def _begin_copy(member: Member, path: str) -> pq.abc.PGconn:
+def _begin_copy(member: BaseMember, path: str) -> pq.abc.PGconn:
     dsn = f"{conninfo(member.host.address, member.postgres_port)} password={member.password}"
     connection = pq.PGconn.connect(dsn.encode())
     if connection.status != pq.ConnStatus.OK:
@@ -78,7 +78,7 @@ def _begin_copy(member: Member, path: str) -> pq.abc.PGconn:
     return connection
 
 
-def _disks(member: Member) -> MemberDisks:
+def _disks(member: BaseMember) -> MemberDisks:
     if member.disks is None:
         raise DrillError("this needs disks of their own: --on netns, as root")
     return member.disks
@@ -93,6 +93,7 @@ DISK_FAULTS = (
         PRIMARY,
         takes=PRIMARY,
         hold_ttls=1.5,
+        places=NETNS_ONLY,
         needs_disks=True,
         weight=3,
     ),
@@ -104,6 +105,7 @@ DISK_FAULTS = (
         PRIMARY,
         takes=PRIMARY,
         hold_ttls=1.5,
+        places=NETNS_ONLY,
         needs_disks=True,
         weight=3,
     ),
@@ -115,6 +117,7 @@ DISK_FAULTS = (
         PRIMARY,
         takes=PRIMARY,
         hold_ttls=1.5,
+        places=NETNS_ONLY,
         needs_disks=True,
         weight=3,
     ),
@@ -126,6 +129,7 @@ DISK_FAULTS = (
         PRIMARY,
         takes=PRIMARY,
         hold_ttls=1.5,
+        places=NETNS_ONLY,
         needs_disks=True,
         weight=3,
     ),
@@ -136,6 +140,7 @@ DISK_FAULTS = (
         False,
         PRIMARY,
         hold_ttls=1.5,
+        places=NETNS_ONLY,
         needs_disks=True,
         weight=3,
     ),

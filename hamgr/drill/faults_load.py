@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hamgr.drill.fault import MACHINE, Fault, Undo, Victims
+from hamgr.drill.fault import MACHINE, NETNS_ONLY, ON_THIS_MACHINE, Fault, Undo, Victims
 
 _SPINNERS_PER_CORE = 3
 _HIGHEST = -20
@@ -126,6 +126,7 @@ LOAD_FAULTS = (
         _disk_busy,
         False,
         MACHINE,
+        places=ON_THIS_MACHINE,
         hold_ttls=3.0,
         weight=3,
     ),
@@ -137,7 +138,7 @@ LOAD_FAULTS = (
         None,
         MACHINE,
         hold_ttls=3.0,
-        needs_netns=True,
+        places=NETNS_ONLY,
         weight=1,
         is_survivable=False,
         most_changes=2,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hamgr.drill.errors import DrillError
-from hamgr.drill.fault import PRIMARY, Fault, Undo, Victims
-from hamgr.drill.hosts import Host
-from hamgr.drill.network import Network
+from hamgr.drill.fault import OWN_NETWORK, PRIMARY, Fault, Undo, Victims
+from hamgr.drill.machine import Machine, Wiring
 
 
 def _host_lost(victims: Victims) -> Undo:
@@ -21,6 +20,13 @@ def _host_lost(victims: Victims) -> Undo:
         victims.cluster.start_member(member)
 
     return undo
+
+
+def _unplugged(victims: Victims) -> Undo:
+    """It runs on and nobody reaches it, clients neither."""
+    network, member = _network(victims), victims.primary
+    network.cut(member.host)
+    return lambda: network.mend(member.host)
 
 
 def _cut_from_etcd(victims: Victims) -> Undo:
@@ -49,23 +55,23 @@ def _one_way_peers(victims: Victims) -> Undo:
     return _drop(victims, to=_peers(victims))
 
 
-def _drop(victims: Victims, *, to: Sequence[Host] = (), back_from: Sequence[Host] = ()) -> Undo:
+def _drop(victims: Victims, *, to: Sequence[Machine] = (), back_from: Sequence[Machine] = ()) -> Undo:
     primary = victims.primary.host
     return _network(victims).drop([*((primary, host) for host in to), *((host, primary) for host in back_from)])
 
 
-def _network(victims: Victims) -> Network:
+def _network(victims: Victims) -> Wiring:
     network = victims.cluster.network
     if network is None:
-        raise DrillError("this needs hosts of their own: --on netns")
+        raise DrillError("this needs hosts of their own: --on netns or --on compose")
     return network
 
 
-def _stores(victims: Victims) -> list[Host]:
+def _stores(victims: Victims) -> list[Machine]:
     return [member.host for member in victims.cluster.store.members]
 
 
-def _peers(victims: Victims) -> list[Host]:
+def _peers(victims: Victims) -> list[Machine]:
     return [member.host for member in victims.replicas]
 
 
@@ -77,7 +83,17 @@ NETWORK_FAULTS = (
         True,
         PRIMARY,
         takes=PRIMARY,
-        needs_netns=True,
+        places=OWN_NETWORK,
+    ),
+    Fault(
+        "unplugged",
+        "host of the primary without network; it runs on, and is plugged in again later",
+        _unplugged,
+        True,
+        PRIMARY,
+        takes=PRIMARY,
+        hold_ttls=1.5,
+        places=OWN_NETWORK,
     ),
     Fault(
         "cut-from-etcd",
@@ -88,7 +104,7 @@ NETWORK_FAULTS = (
         takes=PRIMARY,
         hold_ttls=1.5,
         strikes_again=False,
-        needs_netns=True,
+        places=OWN_NETWORK,
     ),
     Fault(
         "cut-from-peers",
@@ -97,7 +113,7 @@ NETWORK_FAULTS = (
         False,
         PRIMARY,
         hold_ttls=1.5,
-        needs_netns=True,
+        places=OWN_NETWORK,
     ),
     Fault(
         "isolated",
@@ -107,7 +123,7 @@ NETWORK_FAULTS = (
         PRIMARY,
         takes=PRIMARY,
         hold_ttls=1.5,
-        needs_netns=True,
+        places=OWN_NETWORK,
     ),
     Fault(
         "one-way-to-etcd",
@@ -118,7 +134,7 @@ NETWORK_FAULTS = (
         takes=PRIMARY,
         hold_ttls=1.5,
         strikes_again=False,
-        needs_netns=True,
+        places=OWN_NETWORK,
     ),
     Fault(
         "one-way-from-etcd",
@@ -129,7 +145,7 @@ NETWORK_FAULTS = (
         takes=PRIMARY,
         hold_ttls=1.5,
         strikes_again=False,
-        needs_netns=True,
+        places=OWN_NETWORK,
     ),
     Fault(
         "one-way-peers",
@@ -138,6 +154,6 @@ NETWORK_FAULTS = (
         False,
         PRIMARY,
         hold_ttls=1.5,
-        needs_netns=True,
+        places=OWN_NETWORK,
     ),
 )

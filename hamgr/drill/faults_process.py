@@ -9,11 +9,11 @@ import time
 
 import requests
 
-from hamgr.drill.cluster import Cluster
+from hamgr.drill.base_cluster import BaseCluster
+from hamgr.drill.base_member import BaseMember
 from hamgr.drill.errors import DrillError
-from hamgr.drill.fault import PRIMARY, REPLICA, Fault, Undo, Victims, nothing
+from hamgr.drill.fault import ON_THIS_MACHINE, PRIMARY, REPLICA, Fault, Undo, Victims, nothing
 from hamgr.drill.freezing import freeze, freeze_tree, title_of
-from hamgr.drill.member import Member
 from hamgr.drill.subreaper import descendants
 
 _SWITCHOVER_TIMEOUT_S = 60.0
@@ -109,7 +109,7 @@ def _both_gone(victims: Victims) -> Undo:
     return lambda: victims.cluster.ensure_started(victims.primary)
 
 
-def _kill_control(member: Member) -> None:
+def _kill_control(member: BaseMember) -> None:
     both = [member.guard_pid(), member.agent_pid()]
     # Standing still first: whichever lived a moment longer would start the other again.
     freeze(both)
@@ -126,7 +126,7 @@ def _replica_lost(victims: Victims) -> Undo:
     return _lose(victims.cluster, victims.replicas[0])
 
 
-def _lose(cluster: Cluster, member: Member) -> Undo:
+def _lose(cluster: BaseCluster, member: BaseMember) -> Undo:
     """Guard, agent and server at once, as by a power cut; the kernel still closes their connections."""
     member.host.kill_all()
     return lambda: cluster.start_member(member)
@@ -192,6 +192,7 @@ PROCESS_FAULTS = (
         False,
         PRIMARY,
         hold_ttls=1.5,
+        places=ON_THIS_MACHINE,
     ),
     Fault(
         "guard-gone",
@@ -201,8 +202,17 @@ PROCESS_FAULTS = (
         PRIMARY,
         hold_ttls=1.5,
         strikes_again=False,
+        places=ON_THIS_MACHINE,
     ),
-    Fault("guard-frozen", "guard of the primary frozen (SIGSTOP)", _guard_frozen, False, PRIMARY, hold_ttls=1.5),
+    Fault(
+        "guard-frozen",
+        "guard of the primary frozen (SIGSTOP)",
+        _guard_frozen,
+        False,
+        PRIMARY,
+        hold_ttls=1.5,
+        places=ON_THIS_MACHINE,
+    ),
     Fault(
         "control-killed",
         "agent and guard of the primary killed together, started again after a second",
@@ -210,6 +220,7 @@ PROCESS_FAULTS = (
         False,
         PRIMARY,
         hold_ttls=1.5,
+        places=ON_THIS_MACHINE,
     ),
     Fault(
         "both-gone",
@@ -219,6 +230,7 @@ PROCESS_FAULTS = (
         PRIMARY,
         takes=PRIMARY,
         hold_ttls=1.5,
+        places=ON_THIS_MACHINE,
     ),
     Fault(
         "member-lost",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 
 from hamgr.drill.errors import DrillError
 from hamgr.drill.fault import STORE, Fault, Undo, Victims
-from hamgr.drill.store import Store, StoreMember
+from hamgr.drill.store import BaseStore, StoreMember
 
 _HEALTHY_TIMEOUT_S = 30.0
 
@@ -39,19 +38,19 @@ def _all_frozen(victims: Victims) -> Undo:
     return _freeze(victims.cluster.store, victims.cluster.store.members)
 
 
-def _leader(store: Store) -> StoreMember:
+def _leader(store: BaseStore) -> StoreMember:
     leader = store.leader()
     if leader is None:
         raise DrillError("etcd has no leader")
     return leader
 
 
-def _followers(store: Store) -> list[StoreMember]:
+def _followers(store: BaseStore) -> list[StoreMember]:
     leader = store.leader()
     return [member for member in store.members if member is not leader]
 
 
-def _lose(store: Store, members: Sequence[StoreMember]) -> Undo:
+def _lose(store: BaseStore, members: Sequence[StoreMember]) -> Undo:
     for member in members:
         store.kill_member(member)
 
@@ -63,14 +62,13 @@ def _lose(store: Store, members: Sequence[StoreMember]) -> Undo:
     return undo
 
 
-def _freeze(store: Store, members: Sequence[StoreMember]) -> Undo:
-    processes = [member.process for member in members if member.process is not None]
-    for process in processes:
-        process.send(signal.SIGSTOP)
+def _freeze(store: BaseStore, members: Sequence[StoreMember]) -> Undo:
+    for member in members:
+        member.host.freeze_all()
 
     def undo() -> None:
-        for process in processes:
-            process.send(signal.SIGCONT)
+        for member in members:
+            member.host.thaw_all()
         store.wait_until_healthy(_HEALTHY_TIMEOUT_S)
 
     return undo

@@ -24,6 +24,7 @@ from typing import Any
 from hamgr.drill import subreaper
 from hamgr.drill.accounts import Account, own
 from hamgr.drill.errors import DrillError
+from hamgr.drill.machine import Machine
 
 _ANSWER_TIMEOUT_S = 20.0
 
@@ -48,12 +49,11 @@ class Process:
                 os.kill(self.pid, number)
 
 
-class Host:
+class Host(Machine):
     """One host. Made by `loopback_hosts` or by `hamgr.drill.network.Network`."""
 
     def __init__(self, name: str, address: str, directory: Path, account: Account | None, netns: bool) -> None:
-        self.name = name
-        self.address = address
+        super().__init__(name, address)
         self.directory = directory
         self.account = account
         self.is_netns = netns
@@ -107,7 +107,6 @@ class Host:
         return process
 
     def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, as_account: bool = True) -> str:
-        """Run a program to its end and return what it printed. Raises DrillError unless it exits with 0."""
         log = self.directory / f"run-{next(self._ids)}.log"
         process = self.spawn(argv, log, as_account=as_account)
         ended = process.ended.wait(timeout_s)
@@ -119,15 +118,12 @@ class Host:
         return output
 
     def kill_all(self) -> int:
-        """SIGKILL everything on this host at once; true on return: nothing of it runs. Returns how many."""
         return int(self._ask(do="signal_all", signal=int(signal.SIGKILL))["count"])
 
     def freeze_all(self) -> None:
-        """SIGSTOP everything on this host, as a paused virtual machine would."""
         self._ask(do="signal_all", signal=int(signal.SIGSTOP))
 
     def thaw_all(self) -> None:
-        """SIGCONT everything on this host."""
         self._ask(do="signal_all", signal=int(signal.SIGCONT))
 
     def keep(self) -> None:

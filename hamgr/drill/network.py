@@ -7,31 +7,31 @@ with the switch.
 
 from __future__ import annotations
 
-import itertools
 import random
 import secrets
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hamgr.drill.accounts import Account, own
 from hamgr.drill.errors import DrillError
 from hamgr.drill.hosts import Host
+from hamgr.drill.machine import Machine, Wiring
 
 _LOWEST_PORT, _HIGHEST_PORT = 20_000, 32_000
 """Below Linux's range for outgoing connections (32768 up), which the client would otherwise draw from."""
 
 
-class Network:
+class Network(Wiring):
     """A switch and hosts plugged into it, reachable from this process too. Needs root."""
 
     def __init__(self, names: Sequence[str], directory: Path, account: Account | None) -> None:
-        self._subnet = _free_subnet()
+        super().__init__()
+        self._subnet = free_subnet()
         # Two networks of one process, or of processes in several PID namespaces, must not share a link's name.
         self._prefix = f"hg{secrets.token_hex(4)}"
         self.hosts: dict[str, Host] = {}
-        self._numbers = itertools.count(1)
         self.switch = Host("switch", "", own(directory / "switch", None), None, netns=True)
         try:
             self._set_up_switch()
@@ -41,34 +41,11 @@ class Network:
             self.close()
             raise
 
-    def cut(self, host: Host) -> None:
-        """Pull the host's cable: nothing comes or goes, no packet says so."""
+    def cut(self, host: Machine) -> None:
         host.run(["ip", "link", "set", "eth0", "down"], as_account=False)
 
-    def mend(self, host: Host) -> None:
-        """Plug the host in again."""
+    def mend(self, host: Machine) -> None:
         host.run(["ip", "link", "set", "eth0", "up"], as_account=False)
-
-    def drop(self, ways: Sequence[tuple[Host, Host]]) -> Callable[[], None]:
-        """Every packet on each way (sender, receiver) is lost, without a word to anybody. Returns what mends it.
-
-        Dropped where it arrives: a rule at the sender would tell the sending program.
-        """
-        table = f"drill{next(self._numbers)}"
-        receivers = {receiver.name: receiver for _, receiver in ways}
-        for receiver in receivers.values():
-            senders = ", ".join(sender.address for sender, to in ways if to is receiver)
-            rules = (
-                f"add table ip {table}; add chain ip {table} in {{ type filter hook input priority -300; }}; "
-                f"add rule ip {table} in ip saddr {{ {senders} }} drop"
-            )
-            receiver.run(["nft", rules], as_account=False)
-
-        def mend() -> None:
-            for receiver in receivers.values():
-                receiver.run(["nft", f"delete table ip {table}"], as_account=False)
-
-        return mend
 
     def close(self) -> None:
         """End all hosts; links and namespaces vanish with them."""
@@ -113,7 +90,7 @@ def _ip(*arguments: str) -> None:
         raise DrillError(f"ip {' '.join(arguments)}: {ran.stderr.strip()}")
 
 
-def _free_subnet() -> str:
+def free_subnet() -> str:
     """First three numbers of a /24 within 10.0.0.0/8 that no route of this machine mentions."""
     routes = subprocess.run(["ip", "-4", "route", "show", "table", "all"], capture_output=True, text=True)
     for _ in range(100):

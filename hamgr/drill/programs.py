@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hamgr.drill.clocks import library as clock_library
 from hamgr.drill.errors import DrillError
+from hamgr.drill.plan import Place
 
 
 def postgres_bin_dir() -> Path:
@@ -28,15 +29,20 @@ def postgres_bin_dir() -> Path:
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def missing_programs(*, netns: bool = False, disks: bool = False, clocks: bool = False) -> list[str]:
+_IN_CONTAINERS = {"docker.io": ["docker"], "iproute2": ["ip"], "nftables": ["nft"], "util-linux": ["nsenter"]}
+"""Servers and etcd are in the images."""
+
+
+def missing_programs(place: Place = Place.LOOPBACK, *, disks: bool = False, clocks: bool = False) -> list[str]:
     """Debian package names of what a drill of that kind needs and this machine does not have."""
     missing = []
-    try:
-        postgres_bin_dir()
-    except DrillError:
-        missing.append("postgresql")
-    wanted = {"etcd-server": ["etcd"]}
-    if netns:
+    if place is not Place.COMPOSE:
+        try:
+            postgres_bin_dir()
+        except DrillError:
+            missing.append("postgresql")
+    wanted = dict(_IN_CONTAINERS) if place is Place.COMPOSE else {"etcd-server": ["etcd"]}
+    if place is Place.NETNS:
         wanted |= {"iproute2": ["ip"], "nftables": ["nft"]}
     if disks:
         wanted |= {"e2fsprogs": ["mkfs.ext4", "e2fsck"], "mount": ["mount"], "util-linux": ["fsfreeze", "findmnt"]}

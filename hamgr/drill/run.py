@@ -9,12 +9,13 @@ from typing import Any
 
 import psycopg
 
+from hamgr.drill.base_cluster import BaseCluster
+from hamgr.drill.base_member import BaseMember
 from hamgr.drill.client import Client, NotWriting, make_table, stored_numbers
-from hamgr.drill.cluster import Cluster, Plan
 from hamgr.drill.course import PINNED, Course, course_of
 from hamgr.drill.errors import DrillError
 from hamgr.drill.fault import Fault, Victims, nothing
-from hamgr.drill.member import Member
+from hamgr.drill.plan import Plan
 from hamgr.drill.verdict import Verdict, judge, leaderships_of
 from hamgr.drill.watch import Watch
 
@@ -94,7 +95,7 @@ class Harm:
         return self.undone_ns if self.lasted else self.armed_ns
 
 
-def run_drill(cluster: Cluster, fault: Fault, say: Say) -> Outcome:
+def run_drill(cluster: BaseCluster, fault: Fault, say: Say) -> Outcome:
     """Carry out one fault on a running cluster and judge it; true on return: the cluster is settled again.
 
     An outcome with `error` instead when it does not settle, or writes do not come back.
@@ -107,13 +108,13 @@ def run_drill(cluster: Cluster, fault: Fault, say: Say) -> Outcome:
         return Outcome(fault.name, cluster.plan.ttl_s, None, error=f"SQL: {error}", title=fault.title)
 
 
-def _run(cluster: Cluster, fault: Fault, say: Say) -> Outcome:
+def _run(cluster: BaseCluster, fault: Fault, say: Say) -> Outcome:
     say("waiting until every member is leader or streaming replica")
     leader = cluster.wait_until_settled(_SETTLE_TIMEOUT_S)
     victims = Victims(cluster, leader, tuple(member for member in cluster.members if member is not leader))
     make_table(leader.dsn, cluster.password)
     term_before = newest_term(leader)
-    client = Client(cluster.client_host, cluster.targets, cluster.password, cluster.logs / "client")
+    client = Client(cluster.client_host, cluster.targets, cluster.password, cluster.logs / "client", cluster.route)
     try:
         say("client warms up")
         client.wait_until_writing(time.monotonic_ns(), _STEADY_S, 30.0)
@@ -201,12 +202,12 @@ def _flow_timeout_s(fault: Fault, plan: Plan) -> float:
     return plan.ttl_s + _FLOW_TIMEOUT_S
 
 
-def newest_term(member: Member) -> int:
+def newest_term(member: BaseMember) -> int:
     """Term of the newest failover record that the member shows, 0 if it shows none."""
     return max((_term_of(record) for record in records_of(member)), default=0)
 
 
-def _newer_records(member: Member, term: int) -> list[dict[str, Any]]:
+def _newer_records(member: BaseMember, term: int) -> list[dict[str, Any]]:
     """Records of terms above `term`, the newest awaited for a moment: its last stage is written afterwards."""
     deadline = time.monotonic() + _RECORD_TIMEOUT_S
     while True:
@@ -216,7 +217,7 @@ def _newer_records(member: Member, term: int) -> list[dict[str, Any]]:
         time.sleep(0.1)
 
 
-def records_of(member: Member) -> list[dict[str, Any]]:
+def records_of(member: BaseMember) -> list[dict[str, Any]]:
     """Failover records as the member shows them; none when it does not answer."""
     answer = member.get("/failovers")
     try:

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
-from hamgr.drill.cluster import Cluster, Plan
+from hamgr.drill.base_cluster import BaseCluster
+from hamgr.drill.cluster import Cluster
+from hamgr.drill.compose_cluster import ComposeCluster
 from hamgr.drill.errors import DrillError
+from hamgr.drill.plan import Place, Plan
 from hamgr.drill.programs import missing_programs
 
 _CLUSTER = "cluster"
@@ -24,17 +27,18 @@ class Session:
 
     directory: Path
     keep_files: bool
-    cluster: Cluster | None = None
+    cluster: BaseCluster | None = None
     built: int = 0
     evidence: list[Path] = field(default_factory=list)
     """Folders that stay in any case."""
 
-    def need_cluster(self, plan: Plan) -> Cluster:
+    def need_cluster(self, plan: Plan) -> BaseCluster:
         """The cluster, formed anew in a fresh directory if there is none. Raises DrillError."""
         if self.cluster is None:
             self.built += 1
             room = self.directory / f"{_CLUSTER}-{self.built}"
-            self.cluster = Cluster(replace(plan, directory=room))
+            kind = ComposeCluster if plan.place is Place.COMPOSE else Cluster
+            self.cluster = kind(replace(plan, directory=room))
             self.cluster.start()
         return self.cluster
 
@@ -53,13 +57,13 @@ class Session:
 
 
 @contextmanager
-def open_session(directory: Path | None, **needs: bool) -> Iterator[Session]:
+def open_session(directory: Path | None, place: Place = Place.LOOPBACK, **needs: bool) -> Iterator[Session]:
     """A session in `directory`, which then stays, or in a temporary one, which goes but for evidence of failures.
 
     `needs`: as for `missing_programs`.
     SIGTERM ends it as orderly as Ctrl-C. Raises DrillError when programs are missing.
     """
-    missing = missing_programs(**needs)
+    missing = missing_programs(place, **needs)
     if missing:
         raise DrillError(f"missing: {', '.join(missing)}; on Debian and Ubuntu: apt install {' '.join(missing)}")
     room = _empty_directory(directory)

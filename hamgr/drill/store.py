@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import shutil
-import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import requests
 
 from hamgr.drill.errors import DrillError
 from hamgr.drill.hosts import Host, Process
+from hamgr.drill.machine import Machine
 from hamgr.drill.network import free_port
 
 _REQUEST_TIMEOUT_S = 2.0
@@ -22,14 +23,11 @@ _REQUEST_TIMEOUT_S = 2.0
 
 @dataclass(slots=True)
 class StoreMember:
-    """One etcd member: where it listens and keeps its files, and its process while it runs."""
+    """One etcd member, as its clients see it; `process` where it was started by this drill itself."""
 
     name: str
-    host: Host
+    host: Machine
     client_port: int
-    peer_port: int
-    directory: Path
-    log: Path
     process: Process | None = None
 
     @property
@@ -37,70 +35,25 @@ class StoreMember:
         """host:port for clients."""
         return f"{self.host.address}:{self.client_port}"
 
-    @property
-    def peer_url(self) -> str:
-        return f"http://{self.host.address}:{self.peer_port}"
 
+class BaseStore(ABC):
+    """An etcd cluster, wherever its members run. Nothing else runs on their hosts."""
 
-class Store:
-    """An etcd cluster with etcd's default timings (heartbeat 100 ms, election 1 s) on the given hosts."""
+    members: list[StoreMember]
+    logs: Path
 
-    def __init__(self, hosts: Sequence[Host], logs: Path, taken_ports: set[int]) -> None:
-        program = shutil.which("etcd", path="/usr/local/bin:/usr/bin:/bin")
-        if program is None:
-            raise DrillError("etcd is not installed (Debian and Ubuntu: apt install etcd-server)")
-        self._program = program
-        self._token = f"drill-{time.time_ns()}"
-        self.members = [
-            StoreMember(
-                name=host.name,
-                host=host,
-                client_port=free_port("127.0.0.1", taken_ports),
-                peer_port=free_port("127.0.0.1", taken_ports),
-                directory=host.directory / "etcd",
-                log=logs / f"{host.name}-etcd.log",
-            )
-            for host in hosts
-        ]
+    @abstractmethod
+    def start_member(self, member: StoreMember) -> None:
+        """Start one member, anew or again; its files remember what it was."""
 
     @property
     def endpoints(self) -> list[str]:
         """host:port of every member, for clients."""
         return [member.endpoint for member in self.members]
 
-    def start(self, timeout_s: float = 30.0) -> None:
-        """True on return: all members run and the store accepts writes."""
-        for member in self.members:
-            self.start_member(member)
-        self.wait_until_healthy(timeout_s)
-
-    def start_member(self, member: StoreMember) -> None:
-        """Start one member, anew or again; its files remember what it was."""
-        member.process = member.host.spawn(
-            [
-                self._program,
-                f"--name={member.name}",
-                f"--data-dir={member.directory}",
-                f"--listen-client-urls=http://{member.endpoint}",
-                f"--advertise-client-urls=http://{member.endpoint}",
-                f"--listen-peer-urls={member.peer_url}",
-                f"--initial-advertise-peer-urls={member.peer_url}",
-                f"--initial-cluster={','.join(f'{m.name}={m.peer_url}' for m in self.members)}",
-                "--initial-cluster-state=new",
-                f"--initial-cluster-token={self._token}",
-                "--heartbeat-interval=100",
-                "--election-timeout=1000",
-                "--logger=zap",
-                "--log-outputs=stderr",
-            ],
-            member.log,
-        )
-
     def kill_member(self, member: StoreMember) -> None:
         """SIGKILL one member; true on return: it is gone."""
-        if member.process is not None:
-            member.process.send(signal.SIGKILL)
-            member.process.ended.wait(10)
+        member.host.kill_all()
 
     def leader(self) -> StoreMember | None:
         """The member that leads by its own word, None while there is none."""
@@ -115,7 +68,7 @@ class Store:
         deadline = time.monotonic() + timeout_s
         while not all(_commits(member) for member in self.members):
             if time.monotonic() > deadline:
-                raise DrillError(f"etcd is not healthy after {timeout_s:g} s; logs: {self.members[0].log.parent}")
+                raise DrillError(f"etcd is not healthy after {timeout_s:g} s; logs: {self.logs}")
             time.sleep(0.05)
 
     def get(self, key: str) -> str | None:
@@ -135,6 +88,49 @@ class Store:
             if found is not None:
                 return {_text(kv["key"]): _text(kv.get("value", "")) for kv in found.get("kvs", [])}
         raise DrillError("etcd does not answer")
+
+
+class Store(BaseStore):
+    """An etcd cluster with etcd's default timings (heartbeat 100 ms, election 1 s) on hosts of this machine."""
+
+    def __init__(self, hosts: Sequence[Host], logs: Path, taken_ports: set[int]) -> None:
+        program = shutil.which("etcd", path="/usr/local/bin:/usr/bin:/bin")
+        if program is None:
+            raise DrillError("etcd is not installed (Debian and Ubuntu: apt install etcd-server)")
+        self._program = program
+        self._token = f"drill-{time.time_ns()}"
+        self.logs = logs
+        self.hosts = {host.name: host for host in hosts}
+        self.members = [StoreMember(host.name, host, free_port("127.0.0.1", taken_ports)) for host in hosts]
+        self._peer_urls = {host.name: f"http://{host.address}:{free_port('127.0.0.1', taken_ports)}" for host in hosts}
+
+    def start(self, timeout_s: float = 30.0) -> None:
+        """True on return: all members run and the store accepts writes."""
+        for member in self.members:
+            self.start_member(member)
+        self.wait_until_healthy(timeout_s)
+
+    def start_member(self, member: StoreMember) -> None:
+        host, peer_url = self.hosts[member.name], self._peer_urls[member.name]
+        member.process = host.spawn(
+            [
+                self._program,
+                f"--name={member.name}",
+                f"--data-dir={host.directory / 'etcd'}",
+                f"--listen-client-urls=http://{member.endpoint}",
+                f"--advertise-client-urls=http://{member.endpoint}",
+                f"--listen-peer-urls={peer_url}",
+                f"--initial-advertise-peer-urls={peer_url}",
+                f"--initial-cluster={','.join(f'{name}={url}' for name, url in self._peer_urls.items())}",
+                "--initial-cluster-state=new",
+                f"--initial-cluster-token={self._token}",
+                "--heartbeat-interval=100",
+                "--election-timeout=1000",
+                "--logger=zap",
+                "--log-outputs=stderr",
+            ],
+            self.logs / f"{member.name}-etcd.log",
+        )
 
 
 def _text(value: str) -> str:

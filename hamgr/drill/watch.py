@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-from hamgr.drill.member import Member
+from hamgr.drill.base_member import BaseMember
 
 _INTERVAL_S = 0.1
 """Short enough for people; each look costs the machine some 3 ms of CPU."""
@@ -23,7 +23,7 @@ class _Seen:
 class Watch:
     """Polls every member on a thread of its own from `with` on, so that a silent one delays no other."""
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    def __init__(self, members: Sequence[BaseMember]) -> None:
         self._seen = {member.name: _Seen() for member in members}
         self._ending = threading.Event()
         self._threads = [
@@ -50,7 +50,7 @@ class Watch:
             for name, seen in self._seen.items()
         }
 
-    def _look_at(self, member: Member) -> None:
+    def _look_at(self, member: BaseMember) -> None:
         seen = self._seen[member.name]
         is_in_place = True
         while not self._ending.wait(_INTERVAL_S):

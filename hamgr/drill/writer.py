@@ -1,6 +1,8 @@
 """The writing client, a program of its own, so that its timing is nobody else's.
 
 `python -m hamgr.drill.writer MODE OUTPUT INTERVAL_MS NAME=CONNINFO...`
+  An empty NAME: whoever is behind that address, a load balancer or a pooler, says its own address with each row,
+      and that (ADDRESS:PORT) stands for the host.
   MODE routed: behaves like an application: one connection, a numbered row every INTERVAL_MS, each a commit;
       on any error or no answer in time it tries all hosts at once and stays with the first that commits.
   MODE pinned: keeps writing to every host all the time, each on its own, so that a second primary is seen
@@ -37,7 +39,8 @@ _IDLE_FLUSH_NS = 100_000_000
 
 _INSERT = (
     f"INSERT INTO {TABLE} (number, writer, host) VALUES ($1, $2, $3)"
-    " RETURNING substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"
+    " RETURNING substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),"
+    " host(inet_server_addr()) || ':' || inet_server_port()"
 ).encode()
 """The server's word on its timeline comes with the row: two leaderships of one host differ by it."""
 
@@ -47,6 +50,7 @@ class Slot:
     """One host as this client sees it: at most one connection with at most one row under way."""
 
     host: str
+    """Empty: it is behind an intermediary."""
     conninfo: bytes
     connection: pq.abc.PGconn | None = None
     is_connected: bool = False
@@ -57,6 +61,8 @@ class Slot:
     """Of the row under way."""
     timeline: bytes | None = None
     """What came of the row so far: the server's timeline; empty: an error; None: nothing yet."""
+    address: bytes = b""
+    """The server's own, of the row under way."""
     next_ns: int = 0
     """Nothing is tried before."""
 
@@ -175,6 +181,7 @@ class Writer:
                 return
             if result.status == pq.ExecStatus.TUPLES_OK and slot.timeline is None:
                 slot.timeline = result.get_value(0, 0) or b""
+                slot.address = result.get_value(0, 1) or b""
             else:
                 slot.timeline = b""
 
@@ -185,10 +192,12 @@ class Writer:
             self._fail(slot, now_ns)
             return
         if not slot.timeline:
-            # A standby refuses the row and keeps the connection: the same one will do once it is promoted.
-            self._refused(slot, now_ns)
+            # A standby refuses the row and keeps the connection: the same one will do once it is promoted. Another one
+            # through an intermediary may lead to somebody else.
+            self._refused(slot, now_ns) if slot.host else self._fail(slot, now_ns)
             return
-        self.output.write(f"{slot.number} {slot.host} {int(slot.timeline, 16)} {slot.since_ns} {now_ns}\n")
+        host = slot.host or slot.address.decode()
+        self.output.write(f"{slot.number} {host} {int(slot.timeline, 16)} {slot.since_ns} {now_ns}\n")
         slot.number = None
         slot.next_ns = max(slot.since_ns + self.interval_ns, now_ns)
         if self.mode == "routed" and self.chosen is None:

@@ -87,6 +87,29 @@ def find_running(data_dir: Path) -> ServerIdentity | None:
     return ServerIdentity(named.pid, ticks)
 
 
+def reused_pid(data_dir: Path) -> int | None:
+    """The pid that a dead server has left in postmaster.pid, where another process has it by now. Blocking.
+
+    A server does not start then, if that process is of its own user: it takes it for its predecessor. Common in a
+    container that was started again, in which the same few pids are given out.
+    """
+    try:
+        first = (data_dir / "postmaster.pid").read_text(errors="replace").partition("\n")[0].strip()
+    except OSError:
+        return None
+    digits = first.removeprefix("-")
+    pid = int(digits) if digits.isdigit() else 0
+    return pid if pid and start_ticks(pid) is not None and not works_in(pid, data_dir) else None
+
+
+def told_of_reused_pid(pid: int | None) -> dict[str, str]:
+    """Environment by which a server knows that the process of that pid is no server, and still makes its other checks.
+
+    Source: miscinit.c, CreateLockFile: own pid, parent and PG_GRANDPARENT_PID are never a predecessor's.
+    """
+    return {} if pid is None else {"PG_GRANDPARENT_PID": str(pid)}
+
+
 def works_in(pid: int, data_dir: Path) -> bool:
     """True if that process is a postgres whose working directory is the data directory."""
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hamgr.core.actions import Upstream
 from hamgr.core.units import Timeline
-from hamgr.postgres import configuration, files, programs, source, sql
+from hamgr.postgres import configuration, files, process, programs, source, sql
 from hamgr.postgres.config import ServerConfig
 from hamgr.postgres.control import rewind_marker
 from hamgr.postgres.disk import Disk
@@ -37,7 +37,9 @@ async def rewind(config: ServerConfig, version: Version, bin_dir: Path, disk: Di
     await disk.run(lambda: files.write_if_changed(marker, "pg_rewind\n"), "mark the rewind")
     # The single-user recovery that pg_rewind runs after a crash refuses to be a standby.
     await disk.run(lambda: configuration.role_signal(config, standby=False), "remove standby.signal")
-    ended = await programs.run(_argv(config, version, bin_dir, upstream), timeout_s=REWIND_S)
+    reused = await disk.run(lambda: process.reused_pid(config.data_dir), "read postmaster.pid")
+    environ = {**programs.c_locale(), **process.told_of_reused_pid(reused)}
+    ended = await programs.run(_argv(config, version, bin_dir, upstream), timeout_s=REWIND_S, environ=environ)
     touched = WRITES_FROM in ended.err
     if ended.status != 0:
         if not touched:

@@ -108,6 +108,9 @@ class LocalServer(SeenServer):
     ) -> ServerIdentity:
         data_dir = self.config.data_dir
         argv = [str(self.bin_dir / "postgres"), "-D", str(data_dir), *configuration.fixed_arguments(self.config)]
+        reused = await self.disk.run(lambda: process.reused_pid(data_dir), "read postmaster.pid")
+        if told := process.told_of_reused_pid(reused):
+            argv = ["/usr/bin/env", *(f"{name}={value}" for name, value in told.items()), *argv]
         identity = await self._parent.spawn(argv)
         self._observer.started(identity)
         if spawned is not None:

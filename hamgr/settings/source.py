@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from hamgr.settings.problem import Problem, SettingsError, join
-from hamgr.settings.section import Section, about, section_of
+from hamgr.settings.section import Section, about, list_section_of, section_of
 from hamgr.settings.table import Settings
 
 PREFIXES = ("HAMGR_", "PATRONI_")
@@ -103,6 +103,28 @@ def add_environment(source: Source, environ: Mapping[str, str]) -> None:
         if variable is not None and _put(source.raw, path.split("."), environ[variable]):
             source.variables[path] = variable
             source.written.pop(path, None)
+    for key, name, variable in _of_entries(environ):
+        _fill_in(source, key, name, variable, environ[variable])
+
+
+def _of_entries(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Key of a list of sections, option of its entries, and the variable that is set for it."""
+    for key, info in Settings.model_fields.items():
+        entry = list_section_of(info)
+        for name, part in entry.model_fields.items() if entry is not None else ():
+            env = about(part).get("env")
+            variable = next((prefix + env for prefix in PREFIXES if env and environ.get(prefix + env)), None)
+            if variable is not None:
+                yield key, name, variable
+
+
+def _fill_in(source: Source, key: str, name: str, variable: str, value: str) -> None:
+    """Every entry has it that does not have it in the file: one variable stands for all of them."""
+    entries = source.raw.get(key)
+    for number, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if isinstance(entry, dict) and entry.get(name) is None:
+            entry[name] = value
+            source.variables[f"{key}.{number}.{name}"] = variable
 
 
 def environment_names(model: type[Section], at: str = "") -> Iterator[tuple[str, str]]:

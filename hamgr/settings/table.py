@@ -233,8 +233,16 @@ class PgbouncerPool(Role):
 
     host: OneHost = option("127.0.0.1", "Host or socket directory of its admin console.", origin=OWN)
     port: int = option(6432, "Its port.", origin=OWN, ge=1, le=65535)
-    username: Plain = option("pgbouncer", "One of its `admin_users`.", origin=OWN, min_length=1)
-    password: Secret = option(None, "Its password.", origin=OWN)
+    username: Plain = option(
+        "pgbouncer",
+        "One of its `admin_users`. Where the file does not say:",
+        origin=OWN,
+        env="PGBOUNCER_USERNAME",
+        min_length=1,
+    )
+    password: Secret = option(
+        None, "Its password. Where the file does not say:", origin=OWN, env="PGBOUNCER_PASSWORD"
+    )
     databases: Databases = option(
         (),
         "Databases of the pool that lead to the primary; empty: all. Needed where it has others that lead to replicas.",

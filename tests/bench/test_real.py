@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from hamgr.bench.unit import Order
+from hamgr.drill.plan import Place
 from hamgr.drill.programs import missing_programs
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
-    pytest.mark.skipif(bool(missing_programs(netns=True)), reason="programs for networks are missing"),
+    pytest.mark.skipif(bool(missing_programs(Place.NETNS)), reason="programs for networks are missing"),
 ]
 
 

@@ -22,9 +22,10 @@ import yaml
 
 import hamgr
 from hamgr.drill.accounts import server_account
-from hamgr.drill.cluster import SCOPE, Cluster, Plan
+from hamgr.drill.cluster import SCOPE, Cluster
 from hamgr.drill.errors import DrillError
 from hamgr.drill.member import Member
+from hamgr.drill.plan import Place, Plan
 
 MEMBERS = 3
 SPARES = 1
@@ -81,7 +82,8 @@ class Bench:
         self._built += 1
         directory = self.directory / str(self._built)
         account = server_account()
-        made = Cluster(Plan(directory, account, on_netns=os.geteuid() == 0, members=MEMBERS + SPARES, ttl_s=TTL_S))
+        place = Place.NETNS if os.geteuid() == 0 else Place.LOOPBACK
+        made = Cluster(Plan(directory, account, place, members=MEMBERS + SPARES, ttl_s=TTL_S))
         self._spares = made.members[MEMBERS:]
         del made.members[MEMBERS:]
         try:

@@ -19,14 +19,17 @@ from typing import Any
 import pytest
 
 from hamgr.drill.accounts import server_account
-from hamgr.drill.cluster import Cluster, Plan
+from hamgr.drill.cluster import Cluster
 from hamgr.drill.faults import FAULTS
 from hamgr.drill.hosts import Process
 from hamgr.drill.member import Member
+from hamgr.drill.plan import Place, Plan
 from hamgr.drill.programs import missing_programs, postgres_bin_dir
 from hamgr.drill.run import run_drill
 from hamgr.drill.writer import TABLE
 from tests.cluster.bench import TTL_S, log_of, raw, sql, wait_until
+
+PLACE = Place.NETNS if os.geteuid() == 0 else Place.LOOPBACK
 
 pytestmark = pytest.mark.cluster
 
@@ -65,7 +68,7 @@ class Consumer:
 @pytest.fixture(scope="module")
 def sliced() -> Iterator[Cluster]:
     """Three members with a declared slot. Its files stay when something failed."""
-    missing = missing_programs(netns=os.geteuid() == 0)
+    missing = missing_programs(PLACE)
     if missing:
         pytest.skip(f"missing: {', '.join(missing)}")
     major = int(re.sub(r"\D", "", postgres_bin_dir().parent.name) or 0)
@@ -73,7 +76,7 @@ def sliced() -> Iterator[Cluster]:
         pytest.skip(f"PostgreSQL {major} has no failover slots; {FIRST_MAJOR} and newer have")
     directory = Path(tempfile.mkdtemp(prefix="hamgr-slots-"))
     directory.chmod(0o755)
-    plan = Plan(directory, server_account(), on_netns=os.geteuid() == 0, ttl_s=TTL_S, dcs={"slots": {"cdc": SLOT}})
+    plan = Plan(directory, server_account(), PLACE, ttl_s=TTL_S, dcs={"slots": {"cdc": SLOT}})
     made = Cluster(plan)
     try:
         made.start()

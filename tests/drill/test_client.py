@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from hamgr.drill.client import Client, is_steady, make_table, stored_numbers
+from hamgr.drill.client import Client, Route, is_steady, make_table, stored_numbers
 from hamgr.drill.errors import DrillError
 from hamgr.drill.hosts import Host
 from hamgr.drill.verdict import Ack, Verdict, judge
@@ -156,6 +156,20 @@ def test_password_is_not_on_the_command_line(server: PlainServer, hosts: dict[st
     commands = [Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdigit()]
     assert not any(b"s3cret" in command.read_bytes() for command in commands if command.exists())
     client.stop()
+
+
+def test_application_behind_an_intermediary_knows_members_by_the_addresses_that_they_give(
+    server: PlainServer, hosts: dict[str, Host], room: Path
+) -> None:
+    make_table(server.dsn, "")
+    names = {f"{server.host.address}:{server.port}": "db7"}
+    client = Client(hosts["client"], {"a": server.dsn}, "", room / "client", Route(server.dsn, "", names))
+    try:
+        client.wait_until_writing(time.monotonic_ns(), 0.3, 20)
+    finally:
+        client.stop()
+    assert {ack.host for ack in client.routed.read()} == {"db7"}
+    assert {ack.host for ack in client.pinned.read()} == {"a"}
 
 
 def acks_every(step_ms: int, begin_ms: int, end_ms: int) -> list[Ack]:

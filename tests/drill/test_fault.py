@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hamgr.drill.cluster import Plan
 from hamgr.drill.errors import DrillError
 from hamgr.drill.fault import PRIMARY, REPLICA, STORE, Fault, Undo, Victims, again, all_of, at_once, nothing
 from hamgr.drill.faults import FAULTS, UnknownFault, fault_named
+from hamgr.drill.plan import Plan
 from hamgr.drill.soak import LONGEST_HOLD_S, random_faults
 
 
@@ -125,7 +125,7 @@ def test_two_at_once_take_whom_either_takes_and_last_as_long_as_the_longer() -> 
     both = fault_named("host-lost+replica-lost")
     assert both.takes == PRIMARY | REPLICA
     assert both.moves_leader is True
-    assert both.needs_netns
+    assert both.places == FAULTS["host-lost"].places
     assert both.hold_time_s(5) == FAULTS["replica-lost"].hold_time_s(5)
 
 

@@ -12,12 +12,13 @@ import pytest
 from hamgr.drill.errors import DrillError
 from hamgr.drill.hosts import Host
 from hamgr.drill.network import Network
+from hamgr.drill.plan import Place
 from hamgr.drill.programs import missing_programs
 from tests.drill.test_hosts import wait_until
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
-    pytest.mark.skipif(bool(missing_programs(netns=True)), reason="programs for networks are missing"),
+    pytest.mark.skipif(bool(missing_programs(Place.NETNS)), reason="programs for networks are missing"),
 ]
 
 _HEAR = """

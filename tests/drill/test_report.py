@@ -17,6 +17,7 @@ from hamgr.drill.demo import stop_script
 from hamgr.drill.errors import DrillError
 from hamgr.drill.faults import FAULTS
 from hamgr.drill.hosts import loopback_hosts
+from hamgr.drill.plan import Place
 from hamgr.drill.report import pipeline_lines, print_line, print_outcome, print_summary
 from hamgr.drill.run import Outcome
 from hamgr.drill.session import open_session
@@ -115,20 +116,28 @@ def test_exit_code_is_zero_only_if_all_is_good() -> None:
 
 
 def test_all_faults_are_chosen_that_the_place_allows() -> None:
-    on_loopback = {fault.name for fault in chosen_faults((), on_netns=False)}
+    on_loopback = {fault.name for fault in chosen_faults((), Place.LOOPBACK)}
     assert {"both-gone", "etcd-gone"} <= on_loopback
     assert not {"host-lost", "disk-hung", "clock-ahead", "isolated"} & on_loopback
-    assert {fault.name for fault in chosen_faults((), on_netns=True)} == FAULTS.keys()
+    assert {"host-lost", "disk-hung", "clock-ahead"} <= {fault.name for fault in chosen_faults((), Place.NETNS)}
+    in_containers = {fault.name for fault in chosen_faults((), Place.COMPOSE)}
+    assert {"host-lost", "isolated", "container-ended", "haproxy-restarted", "etcd-gone"} <= in_containers
+    assert not {"disk-hung", "clock-ahead", "both-gone"} & in_containers
+
+
+def test_every_fault_can_be_drilled_somewhere() -> None:
+    everywhere = [fault.name for place in Place for fault in chosen_faults((), place)]
+    assert set(everywhere) == FAULTS.keys()
 
 
 def test_random_choice_without_names_leaves_clocks_alone() -> None:
-    assert not [fault for fault in chosen_faults((), on_netns=True, at_random=True) if fault.needs_clocks]
+    assert not [fault for fault in chosen_faults((), Place.NETNS, at_random=True) if fault.needs_clocks]
 
 
 def test_disks_are_built_only_for_a_fault_that_needs_them() -> None:
     def disks_for(*names: str) -> bool:
-        faults = chosen_faults(names, on_netns=True)
-        return plan_for(faults, on_netns=True, ttl_s=5, synchronous_mode="off").disks
+        faults = chosen_faults(names, Place.NETNS)
+        return plan_for(faults, Place.NETNS, ttl_s=5, synchronous_mode="off").disks
 
     assert disks_for("host-lost", "disk-hung+replica-lost")
     assert not disks_for("host-lost")
@@ -136,12 +145,17 @@ def test_disks_are_built_only_for_a_fault_that_needs_them() -> None:
 
 def test_unknown_fault_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(click.BadParameter, match="postgres-killed"):
-        chosen_faults(("postgress-killed",), on_netns=True)
+        chosen_faults(("postgress-killed",), Place.NETNS)
 
 
 def test_fault_that_needs_own_hosts_is_refused_on_loopback() -> None:
     with pytest.raises(click.BadParameter, match="netns"):
-        chosen_faults(("host-lost",), on_netns=False)
+        chosen_faults(("host-lost",), Place.LOOPBACK)
+
+
+def test_faults_of_different_places_cannot_happen_at_once() -> None:
+    with pytest.raises(click.BadParameter, match="different places"):
+        chosen_faults(("disk-hung+haproxy-restarted",), Place.COMPOSE)
 
 
 def test_stop_script_ends_hosts_but_spares_a_pid_that_is_somebody_elses_by_now(room: Path) -> None:

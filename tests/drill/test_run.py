@@ -13,12 +13,14 @@ import pytest
 
 from hamgr.drill import member as member_module
 from hamgr.drill.accounts import server_account
-from hamgr.drill.cluster import Cluster, Plan, why_unsettled
+from hamgr.drill.base_cluster import why_unsettled
+from hamgr.drill.cluster import Cluster
 from hamgr.drill.errors import DrillError
 from hamgr.drill.evidence import keep_evidence
 from hamgr.drill.fault import Victims
 from hamgr.drill.faults import FAULTS, fault_named
 from hamgr.drill.hosts import wait_until_all_ended
+from hamgr.drill.plan import Plan
 from hamgr.drill.run import Harm, Outcome, outcome_of, run_drill
 from hamgr.drill.server import Standing
 from hamgr.drill.verdict import Verdict

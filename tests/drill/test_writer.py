@@ -18,7 +18,7 @@ class Answered:
     status: int = pq.ExecStatus.TUPLES_OK
 
     def get_value(self, row: int, column: int) -> bytes:
-        return b"00000002"
+        return b"00000002" if column == 0 else b"10.0.0.1:5432"
 
 
 @dataclass
@@ -71,3 +71,27 @@ def test_pinned_writers_take_both_answers() -> None:
     writer = Writer("pinned", io.StringIO(), 20_000_000, slots)
     writer._wait(slots, 10)
     assert len(writer.output.getvalue().splitlines()) == 2  # type: ignore[attr-defined]
+
+
+@dataclass
+class Unwilling(Willing):
+    """A standby: the row is refused, the connection stays."""
+
+    results: list[Answered | None] = field(default_factory=lambda: [Answered(pq.ExecStatus.FATAL_ERROR), None])
+
+
+def test_row_that_came_past_an_intermediary_is_the_servers_that_took_it() -> None:
+    slots = [waiting_slot("", 1, Willing())]
+    writer = Writer("routed", io.StringIO(), 4_000_000, slots)
+    writer._wait(slots, 10)
+    assert writer.output.getvalue().split()[:4] == ["1", "10.0.0.1:5432", "2", "5"]  # type: ignore[attr-defined]
+
+
+def test_session_that_leads_to_a_standby_is_kept_only_where_no_intermediary_could_lead_elsewhere() -> None:
+    for host, is_kept in (("a", True), ("", False)):
+        connection = Unwilling()
+        slots = [waiting_slot(host, 1, connection)]
+        writer = Writer("routed", io.StringIO(), 4_000_000, slots)
+        writer._wait(slots, 10)
+        assert writer.output.getvalue() == ""  # type: ignore[attr-defined]
+        assert connection.finished is not is_kept

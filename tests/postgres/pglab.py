@@ -119,6 +119,19 @@ def children(pid: int) -> list[int]:
         return []
 
 
+@contextlib.contextmanager
+def pid_reused(server: LocalServer) -> Iterator[None]:
+    """The dead server's pid, as its files have it, is that of another process of the same user."""
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        try:
+            for file in (server.config.data_dir / "postmaster.pid", *server.config.sockets.glob(".s.PGSQL.*.lock")):
+                _, newline, rest = file.read_text().partition("\n")
+                file.write_text(f"{other.pid}{newline}{rest}")
+            yield
+        finally:
+            other.kill()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pglab import Lab, as_root, at, children, wait_until
+from pglab import Lab, as_root, at, children, pid_reused, wait_until
 
 from hamgr.core.actions import Upstream
 from hamgr.core.server import DataDir, Phase
@@ -278,6 +278,21 @@ async def test_wal_end_after_a_kill_is_where_recovery_goes_on(lab: Lab) -> None:
     await server.start_primary()
     log = (lab.root / "one.log").read_text()
     assert f"invalid record length at {end}" in log
+
+
+async def test_server_starts_although_another_process_has_the_pid_of_the_one_that_was_killed(lab: Lab) -> None:
+    server = await lab.primary()
+    await lab.guard_of(server).kill_tree()
+    with pid_reused(server):
+        await server.start_primary()
+    assert (await server.probe()).is_primary
+
+
+async def test_pid_of_the_server_itself_counts_as_its_own(lab: Lab) -> None:
+    server = await lab.primary()
+    assert process.reused_pid(server.config.data_dir) is None
+    await server.stop(10.0)
+    assert process.reused_pid(server.config.data_dir) is None
 
 
 async def test_slots_follow_the_members_and_foreign_slots_are_left_alone(lab: Lab) -> None:

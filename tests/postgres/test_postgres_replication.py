@@ -7,7 +7,7 @@ import asyncio
 import subprocess
 
 import pytest
-from pglab import Lab, as_root, at, has_all_of, streams, wait_until
+from pglab import Lab, as_root, at, has_all_of, pid_reused, streams, wait_until
 
 from hamgr.core.actions import Upstream
 from hamgr.core.server import DataDir, Phase
@@ -232,6 +232,18 @@ async def test_diverged_server_is_recognised_rewound_and_streams(lab: Lab) -> No
     await wait_until(lambda: streams(one), "one streams")
     await wait_until(lambda: has_all_of(one, two), "one has all")
     assert await count(one) == await count(two) == 1
+
+
+async def test_server_is_rewound_although_another_process_has_its_pid(lab: Lab) -> None:
+    one = await lab.primary()
+    two = await lab.standby(one)
+    await diverge(lab, one, two)
+    await two.checkpoint(30.0)
+    with pid_reused(one):
+        assert await one.rewind(at(two))
+    await two.ensure_slots(["one"])
+    await one.start_standby(at(two))
+    await wait_until(lambda: streams(one), "one streams")
 
 
 async def test_killed_replica_that_had_more_than_the_new_primary_is_rewound(lab: Lab) -> None:

@@ -384,6 +384,20 @@ def test_a_watchdog_device_may_be_asked_for_without_a_warning(problems_of):
     assert problems_of({"watchdog": {"mode": "required"}}) == {}
 
 
+def test_environment_says_of_all_pools_what_the_file_leaves_open(load_with):
+    pools = [{"host": "one"}, {"host": "two", "username": "stats", "password": "of-two"}]
+    environ = {"HAMGR_PGBOUNCER_USERNAME": "pooler", "HAMGR_PGBOUNCER_PASSWORD": "0815"}
+    loaded = load_with({"pgbouncer": pools}, environ)
+    one, two = loaded.settings.pgbouncer
+    assert (one.username, one.password.get_secret_value()) == ("pooler", "0815")
+    assert (two.username, two.password.get_secret_value()) == ("stats", "of-two")
+    assert load_with({}, environ).settings.pgbouncer == ()
+
+
+def test_environment_is_no_cure_for_a_list_that_is_none(problems_of):
+    assert problems_of({"pgbouncer": "pooler"}, {"HAMGR_PGBOUNCER_PASSWORD": "x"})
+
+
 def test_pools_and_load_balancers_are_taken_as_written(load_with):
     pools = [{"host": "::1", "databases": ["app"]}, {"host": "/run/pgbouncer", "pause_timeout": "500ms"}]
     balancers = [{"socket": "/run/haproxy.sock"}, {"socket": "10.0.0.5:9999", "backend": "writes"}]

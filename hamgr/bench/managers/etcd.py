@@ -24,7 +24,7 @@ class Etcd(Authority):
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.hosts: Sequence[Host] = [member.host for member in store.members]
+        self.hosts: Sequence[Host] = list(store.hosts.values())
 
     def freeze(self) -> Undo:
         processes = [member.process for member in self.store.members if member.process is not None]

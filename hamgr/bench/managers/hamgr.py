@@ -20,14 +20,13 @@ class HamgrNode(Node):
     """A node with guard and agent, which a drill's Member finds and starts."""
 
     member: Member
-    python: Path
 
     @property
     def rest_url(self) -> str | None:
         return self.member.rest_url
 
     def start(self) -> None:
-        self.member.start(self.python)
+        self.member.start()
 
     def is_running(self) -> bool:
         return self.member.has_guard()
@@ -68,6 +67,7 @@ class Hamgr(AgentManager):
             postgres_port=postgres_port,
             password=ground.password,
             log=log,
+            python=python,
         )
         return HamgrNode(
             name=name,
@@ -77,7 +77,6 @@ class Hamgr(AgentManager):
             log=log,
             disk=ground.disks.get(name),
             member=member,
-            python=python,
         )
 
     def further_settings(self, node: Node) -> Mapping[str, Any]:
