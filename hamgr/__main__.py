@@ -36,6 +36,7 @@ COMMANDS = {
     "dsn": ("hamgr.cli.commands_dsn:dsn", "Print a connection string, to a member or to whoever has a role."),
     "query": ("hamgr.cli.commands_sql:query", "Run SQL on a member."),
     "demo": ("hamgr.drill.commands:demo", "Bring up a cluster here and fail it over."),
+    "simulate": ("hamgr.sim.commands:simulate", "Say what a configuration will give; compare election protocols."),
     "drill": ("hamgr.drill.commands:drill", "Measure failovers on real clusters."),
 }
 """Command -> (where it lives, its line in the help); held here so that help loads no command."""

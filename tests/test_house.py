@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "drill": set(),
     "fleet": {"core", "settings", "dcs", "postgres", "guard", "agent", "drill"},
     "bench": {"drill"},
-    "sim": {"core"},
+    "sim": {"core", "settings"},
     "version": set(),
 }
 """Package -> other packages of hamgr that it may import. `__main__` calls commands by name and imports none of them."""

@@ -240,9 +240,7 @@ class PgbouncerPool(Role):
         env="PGBOUNCER_USERNAME",
         min_length=1,
     )
-    password: Secret = option(
-        None, "Its password. Where the file does not say:", origin=OWN, env="PGBOUNCER_PASSWORD"
-    )
+    password: Secret = option(None, "Its password. Where the file does not say:", origin=OWN, env="PGBOUNCER_PASSWORD")
     databases: Databases = option(
         (),
         "Databases of the pool that lead to the primary; empty: all. Needed where it has others that lead to replicas.",

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from functools import partial
 
-from rich.console import Console
-from rich.progress import track
-
 from hamgr.sim.faults import FAULTS
+from hamgr.sim.jobs import run_all
 from hamgr.sim.mutants import NAMES, Mutant
-from hamgr.sim.run import Options, Result, run_seed
+from hamgr.sim.run import Options, run_seed
 
-CHUNK = 25
 STORY_LINES = 400
 
 
@@ -60,7 +55,7 @@ def _run_many(seeds: range, options: Options, jobs: int) -> int:
     began = time.perf_counter()
     failovers = 0
     simulated_s = 0.0
-    for result in _with_progress(_results(seeds, options, jobs), len(seeds)):
+    for result in run_all(partial(run_seed, options=options), seeds, jobs, "seeds"):
         failovers += result.failovers
         simulated_s += result.simulated_s
         if result.violation:
@@ -74,33 +69,6 @@ def _run_many(seeds: range, options: Options, jobs: int) -> int:
         f"{failovers / took_s:.0f} failovers/s in {jobs} process{'es' if jobs > 1 else ''}\n"
     )
     return 0
-
-
-def _results(seeds: range, options: Options, jobs: int) -> Iterator[Result]:
-    run = partial(_run_one, options=options)
-    if jobs <= 1:
-        yield from map(run, seeds)
-        return
-    with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(run, seeds, chunksize=CHUNK)
-
-
-def _run_one(seed: int, options: Options) -> Result:
-    """One seed, with the collection of cycles put off to its end: that takes a fifth of the time off."""
-    gc.disable()
-    try:
-        return run_seed(seed, options)
-    finally:
-        gc.enable()
-        gc.collect()
-
-
-def _with_progress(results: Iterator[Result], total: int) -> Iterator[Result]:
-    """On a terminal a bar, in a log nothing."""
-    if not sys.stderr.isatty():
-        yield from results
-        return
-    yield from track(results, total=total, description="seeds", console=Console(stderr=True))
 
 
 def _flags(options: Options) -> str:

@@ -65,6 +65,10 @@ class Network:
             return None
         return self.pace.draw(self.dice, self.pace.hop)
 
+    def talk_s(self, source: str, target: str) -> float | None:
+        """How long a message between the agents of two hosts takes; None: it does not arrive."""
+        return self.hop_s(source, target)
+
     def to_etcd_s(self, source: str) -> float | None:
         """How long a request takes to etcd; None: it does not arrive."""
         if self._is_lost(source, ETCD):

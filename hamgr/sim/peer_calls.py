@@ -78,13 +78,13 @@ def _ask_all(agent: Agent, names: list[str], claim: peers.Claim, within_s: float
 
 def _ask_one(agent: Agent, name: str, claim: peers.Claim, answered: Callable[[str, str], None]) -> None:
     ground, peer = agent.ground, agent.shared.agents.get(name)
-    to_s = ground.network.hop_s(agent.name, name)
+    to_s = ground.network.talk_s(agent.name, name)
     if peer is None or to_s is None or not peer.is_running:
         return
 
     def arrive() -> None:
         why = _answer(peer, claim)
-        back_s = ground.network.hop_s(name, agent.name)
+        back_s = ground.network.talk_s(name, agent.name)
         if back_s is not None:
             agent.at(ground.now + back_s, lambda: answered(name, why))
 

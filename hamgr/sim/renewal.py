@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import Any
 
 from hamgr.core.cluster import ClusterView
-from hamgr.core.facts import LeaseGone, Renewed, StoreFailed
+from hamgr.core.facts import ClusterSeen, LeaseGone, Renewed, StoreFailed
 from hamgr.core.policy import deadline_of, renew_interval_of
 from hamgr.core.units import Instant
 from hamgr.sim.agent import Agent
@@ -45,8 +45,7 @@ class Renewal:
         answer = yield ask(ground, agent, agent.name, lambda: ground.etcd.renew(lease_id, ground.now), within_s / 2)
         ttl_s = answer
         if ttl_s == 0.0:
-            agent.post(LeaseGone(lease_id, agent.clock_now()))
-            return RETRY_S
+            return (yield from self._lost(lease_id, within_s, began))
         if not isinstance(ttl_s, NoAnswer):
             read_at = agent.clock_now()
             answer = yield ask(ground, agent, agent.name, lambda: ground.etcd.view(read_at), within_s / 2)
@@ -58,6 +57,16 @@ class Renewal:
         self._extend(deadline, lease_id, answer)
         agent.post(Renewed(lease_id, deadline, ttl_s, answer))
         return max(0.0, renew_interval_of(ttl_s, policy.loop_wait_s) - (ground.now - began))
+
+    def _lost(self, lease_id: int, within_s: float, began: float) -> Generator[Wait, Any, float]:
+        """The loop knows of the keys that went with the lease before it knows of the lease's end, as with the agent."""
+        agent, etcd, read_at = self._agent, self._agent.ground.etcd, self._agent.clock_now()
+        answer = yield ask(agent.ground, agent, agent.name, lambda: etcd.view(read_at), within_s / 2)
+        if not isinstance(answer, ClusterView):
+            return (yield from self._failed(answer, began + within_s))
+        agent.post(ClusterSeen(answer))
+        agent.post(LeaseGone(lease_id, agent.clock_now()))
+        return RETRY_S
 
     def _failed(self, answer: NoAnswer, give_up_at: float) -> Generator[Wait, Any, float]:
         """The next try comes once this one has had its time, or soon after a refusal."""

@@ -1,0 +1,1 @@
+"""The election lab: protocols of the field side by side in one simulated world. docs/elections.md."""
