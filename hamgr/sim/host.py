@@ -46,6 +46,8 @@ class Host:
         self.clock = clock
         self.is_supervised = is_supervised
         self.is_up = True
+        self.is_abandoned = False
+        """Guard and agent are gone, and nobody is to start them again: the sentry alone holds the deadline."""
         self.page = Page()
         self.server = Server(ground, name)
         self.guard = Guard(ground, clock, self.page, self.server)
@@ -66,7 +68,7 @@ class Host:
 
     def begin(self) -> None:
         """The host is up, with a guard and an agent."""
-        self.is_up = True
+        self.is_up, self.is_abandoned = True, False
         if not self.guard.is_running:
             self.guard.begin()
         if not self.agent.is_running:
