@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from hamgr.cli.commands_dsn import ATTRIBUTES
 from hamgr.drill.cluster import Cluster
@@ -32,9 +33,9 @@ def place(member: Member) -> Place:
     return member.host.address, member.postgres_port
 
 
-def string_for(hamgr: Cli, attributes: str) -> str:
+def string_by(hamgr: Cli, *options: str) -> str:
     """As an operator gets it, with user and database of the drill."""
-    said = hamgr("dsn", "--target-session-attrs", attributes, "-U", "postgres", "-d", "postgres")
+    said = hamgr("dsn", "--multi-host", "-U", "postgres", "-d", "postgres", *options)
     assert said.status == 0, said.err
     return said.out.strip()
 
@@ -81,8 +82,9 @@ def running(clients: dict[str, Client]) -> Iterator[None]:
 
 @pytest.fixture
 def strings(cluster: Cluster, hamgr: Cli) -> dict[str, str]:
-    """target_session_attrs -> the string for it."""
-    return {attributes: string_for(hamgr, attributes) for attributes in ATTRIBUTES}
+    """target_session_attrs -> a string with it. They differ in nothing else but the order of the hosts."""
+    given = string_by(hamgr, "-r", "any")
+    return {attributes: make_conninfo(given, target_session_attrs=attributes) for attributes in ATTRIBUTES}
 
 
 def test_with_a_leader_each_role_is_found(
@@ -95,6 +97,8 @@ def test_with_a_leader_each_role_is_found(
         where, is_standby = land(strings[attributes], password)
         assert (where in replicas, is_standby) == (True, True), attributes
     assert land(strings["any"], password)[0] in {*replicas, place(undisturbed)}
+    assert land(string_by(hamgr), password) == (place(undisturbed), False)
+    assert land(string_by(hamgr, "-r", "replica"), password)[0] in replicas
     single = hamgr("dsn", "-f", "uri").out.strip()
     assert (urlsplit(single).hostname, urlsplit(single).port) == place(undisturbed)
 
