@@ -112,7 +112,7 @@ async def wal_end(
 async def _dump(
     bin_dir: Path, data_dir: Path, timeline: Timeline, start: Lsn, present: Lsn, segment: int, timeout_s: float
 ) -> tuple[Lsn, str]:
-    ended = await _listed(bin_dir, data_dir, timeline, start, present, timeout_s)
+    ended = await _listed(bin_dir, data_dir, timeline, start, present, segment, timeout_s)
     # It ends with status 1 at the first invalid record: that is the end of WAL that we look for.
     return last_record_end(ended.out, segment), programs.last_words(ended)
 
@@ -125,16 +125,22 @@ async def last_byte_of(bin_dir: Path, data_dir: Path, end: Position, *, segment:
     if end.lsn % segment:
         return end.lsn
     begins = Lsn(max(0, end.lsn - segment))
-    ended = await _listed(bin_dir, data_dir, end.timeline, begins, end.lsn, timeout_s)
+    ended = await _listed(bin_dir, data_dir, end.timeline, begins, end.lsn, segment, timeout_s)
     return _last_record(ended.out, segment)[0] or end.lsn
 
 
 async def _listed(
-    bin_dir: Path, data_dir: Path, timeline: Timeline, start: Lsn, present: Lsn, timeout_s: float
+    bin_dir: Path, data_dir: Path, timeline: Timeline, start: Lsn, present: Lsn, segment: int, timeout_s: float
 ) -> programs.Ended:
+    """All records from `start` to `present`, which is the end of a segment.
+
+    The first and the last file are named: else it takes the segment size from whichever file is listed first in there,
+    and gives up where that one is only made ready, all zeros. Source: pg_waldump.c, search_directory.
+    """
     waldump = str(bin_dir / "pg_waldump")
     argv = [waldump, "-p", str(data_dir / "pg_wal"), "-t", str(timeline), "-s", str(start), "-e", str(present)]
-    return await programs.run(argv, timeout_s=timeout_s, keep_out=LISTING_TAIL)
+    files = [segment_name(timeline, number, segment) for number in (start // segment, (present - 1) // segment)]
+    return await programs.run([*argv, *files], timeout_s=timeout_s, keep_out=LISTING_TAIL)
 
 
 def end_of_segments(data_dir: Path, timeline: Timeline, start: Lsn, segment: int) -> Lsn:

@@ -18,7 +18,7 @@ from pglab import Lab, as_root, at, children, pid_reused, wait_until
 from hamgr.core.actions import Upstream
 from hamgr.core.server import DataDir, Phase
 from hamgr.core.units import Lsn
-from hamgr.postgres import process, source
+from hamgr.postgres import process, source, wal
 from hamgr.postgres.config import Credentials
 from hamgr.postgres.errors import ServerBroken, ServerRefused
 from hamgr.postgres.server import LocalServer, open_server
@@ -261,6 +261,20 @@ async def test_wal_end_after_a_clean_stop_is_behind_the_shutdown_checkpoint(lab:
     view = await server.probe()
     assert view.control is not None
     assert view.control.checkpoint_lsn < end < view.control.checkpoint_lsn + 256
+
+
+async def test_wal_end_is_found_where_the_directory_lists_an_empty_segment_first(lab: Lab) -> None:
+    """A checkpoint makes segments ready, all zeros; after a crash one of them may be what a reader sees first."""
+    server = await lab.primary()
+    await server.query("INSERT INTO public.t VALUES (1)")
+    await lab.guard_of(server).kill_tree()
+    end = await server.wal_end()
+    folder = server.config.data_dir / "pg_wal"
+    names = (f"00000001000000000000{number:04X}" for number in range(0x100, 0x1000))
+    while next(path for path in folder.iterdir() if len(path.name) == 24).stat().st_blocks:
+        with (folder / next(names)).open("wb") as stream:
+            stream.truncate(wal.DEFAULT_SEGMENT)
+    assert await server.wal_end() == end
 
 
 async def test_wal_end_after_a_kill_is_where_recovery_goes_on(lab: Lab) -> None:
