@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hamgr.agent import translate
+from hamgr.agent.chronicle import Chronicle
 from hamgr.agent.clock import now
 from hamgr.agent.drift import differences
 from hamgr.agent.executor import execute
@@ -20,6 +21,7 @@ from hamgr.agent.loop import Loop, Pulse
 from hamgr.agent.memory import Memory
 from hamgr.agent.peers import Peers
 from hamgr.agent.port import Port
+from hamgr.agent.recorder import Recorder
 from hamgr.agent.renewal import Renewer
 from hamgr.agent.sensors import ServerSensor, first_of, watch_guard, watch_store
 from hamgr.agent.vitals import VitalSensor
@@ -69,13 +71,16 @@ class Agent:
     def __init__(self, path: Path, loaded: Loaded, runtime_dir: str) -> None:
         self._path = path
         self._loaded = loaded
-        self._journal = Journal()
+        self._recorder = Recorder(Path(loaded.settings.postgresql.data_dir), loaded.settings.recorder.size)
         watchdog = loaded.settings.watchdog
         required = watchdog.device if watchdog.mode == "required" else ""
         self._link = GuardLink(runtime_dir, SharedPage.open(runtime_dir), required)
         policy = loaded.seed.policy()
         me = translate.myself(loaded.settings)
-        self._loop = Loop(State(me, policy), self._execute, self._read_policy, self._journal, self._on_pulse)
+        self._chronicle = Chronicle(self._recorder.post)
+        self._loop = Loop(
+            State(me, policy), self._execute, self._read_policy, Journal(), self._on_pulse, self._chronicle
+        )
         keys = ScopeKeys.of(loaded.settings.scope, loaded.settings.namespace)
         etcd = translate.etcd_config(loaded.settings, policy)
         self._client = EtcdClient(etcd)
@@ -93,6 +98,8 @@ class Agent:
     async def run(self) -> int:
         """Live until told to end; the process's exit status."""
         self._thread_loop = asyncio.get_running_loop()
+        self._recorder.start()
+        self._chronicle.began(translate.beginning(self._loaded.settings))
         server = await open_server(translate.server_config(self._loaded.settings, self._loaded.seed), self._link)
         self._sensor = ServerSensor(server, self._loop.post, self._state)
         self._world = World(
@@ -134,6 +141,7 @@ class Agent:
             return deciding.result()
         finally:
             self._renewer.end()
+            self._recorder.close()
             await self._peers.close()
 
     async def _leave(self) -> None:

@@ -1,7 +1,7 @@
 """The log: one line a decision with its reason, one line an action's end; text or JSON on standard error.
 
 A decision is written when its reason changes, not each time that it is taken again, so that a log of years stays
-readable. What repeats while nothing changes is kept for the flight recorder only.
+readable. The flight recorder (agent/chronicle.py) keeps what was seen and begun, too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import logging
 import sys
 import time
-from collections import deque
 from typing import Any
 
 from hamgr.core.actions import (
@@ -37,7 +36,6 @@ QUIET_ACTIONS = (PutStatus, PutMember, PutRoster, EnsureSlots, EnsureSentry, Ask
 PATIENT_ACTIONS = (ReleasePools, PointPools)
 """Tried again for as long as it takes, which may be days: told when they end in another way than the last time."""
 
-FLIGHT_RECORDER_EVENTS = 500
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 PRIORITIES = {logging.DEBUG: INFO + 1, logging.INFO: INFO, logging.WARNING: WARNING, logging.ERROR: ERROR}
 """Level -> priority of syslog(3)."""
@@ -134,12 +132,11 @@ def set_up(level: str, *, as_json: bool) -> None:
 
 
 class Journal:
-    """What the loop tells people, and the last events for the flight recorder."""
+    """What the loop tells people."""
 
     def __init__(self) -> None:
         self._last: tuple[object, ...] = ()
         self._last_ends: dict[str, str] = {}
-        self._events: deque[tuple[Instant, str]] = deque(maxlen=FLIGHT_RECORDER_EVENTS)
 
     def decided(self, state: State, decision: Decision, at: Instant) -> None:
         """A decision was taken. Written if its rule or reason is another than the last time."""
@@ -149,7 +146,6 @@ class Journal:
             return
         self._last = key
         words = sentence(decision.reason)
-        self._events.append((at, f"{decision.rule}: {words}"))
         level = logging.WARNING if decision.reason.code in WARNINGS else logging.INFO
         values = dict(decision.reason.values)
         term = int(values.get("term", state.cluster.term if state.cluster else 0))
@@ -164,7 +160,6 @@ class Journal:
         text = f"{name} {outcome.result.value} after {(at - began_at) * 1000:.0f} ms"
         if outcome.text:
             text += f": {outcome.text}"
-        self._events.append((at, text))
         went_well = outcome.result is Result.DONE
         level = logging.INFO if went_well else logging.WARNING
         if went_well and isinstance(action, QUIET_ACTIONS):
@@ -177,7 +172,3 @@ class Journal:
         end = "" if outcome.result is Result.DONE else f"{outcome.result.value} {outcome.text}"
         before, self._last_ends[name] = self._last_ends.get(name), end
         return not end or end != before
-
-    def events(self) -> tuple[tuple[Instant, str], ...]:
-        """The last decisions and actions, oldest first, for whoever wants to know how it came to this."""
-        return tuple(self._events)

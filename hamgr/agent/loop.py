@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from hamgr.agent.chronicle import Chronicle
 from hamgr.agent.clock import now
 from hamgr.agent.journal import Journal
 from hamgr.core.actions import Action, Exit, Fence, Lane
@@ -49,12 +50,14 @@ class Loop:
         read_policy: ReadPolicy,
         journal: Journal,
         on_pulse: Callable[[Pulse], None],
+        chronicle: Chronicle | None = None,
     ) -> None:
         self.state = state
         self._execute = execute
         self._read_policy = read_policy
         self._journal = journal
         self._on_pulse = on_pulse
+        self._chronicle = chronicle if chronicle is not None else Chronicle(lambda _event: None)
         self._facts: asyncio.Queue[Fact | None] = asyncio.Queue()
         # None: nothing was learned, but the loop must not sleep on.
         self._tasks: dict[asyncio.Task[None], Action] = {}
@@ -88,6 +91,7 @@ class Loop:
         at = now()
         decision = decide(self.state, at)
         self._journal.decided(self.state, decision, at)
+        self._chronicle.decided(self.state, decision, at)
         for action in decision.actions:
             self._start(action, at)
         self._on_pulse(Pulse(self.state, decision, at, self._changed))
@@ -118,13 +122,15 @@ class Loop:
                 self.state = observe(self.state, policy)
         if self.state is not before:
             self._changed += 1
+            self._chronicle.folded(before, fact, self.state)
 
     def _start(self, action: Action, at: Instant) -> None:
+        if isinstance(action, Fence):
+            self._overtake(Lane.SERVER)
+        self._chronicle.started(action, at)
         if isinstance(action, Exit):
             self._exit_code = action.code
             return
-        if isinstance(action, Fence):
-            self._overtake(Lane.SERVER)
         self._fold(ActionStarted(action, at))
         task = asyncio.create_task(self._carry_out(action, at))
         self._tasks[task] = action
@@ -141,10 +147,14 @@ class Loop:
         for task, action in tuple(self._tasks.items()):
             if action.lane is lane:
                 task.cancel()
-                self._fold(ActionEnded(action, OVERTAKEN, now()))
+                at = now()
+                began_at = next((each.since for each in self.state.under_way if each.action == action), at)
+                self._chronicle.ended(action, OVERTAKEN, began_at, at)
+                self._fold(ActionEnded(action, OVERTAKEN, at))
 
     async def _carry_out(self, action: Action, began_at: Instant) -> None:
         outcome = await self._execute(action)
         at = now()
         self._journal.ended(action, outcome, began_at, at)
+        self._chronicle.ended(action, outcome, began_at, at)
         self.post(ActionEnded(action, outcome, at))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import zlib
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from hamgr.core.policy import Policy
 from hamgr.core.state import Myself
 from hamgr.dcs.endpoints import EtcdConfig
 from hamgr.dcs.remembered import SUFFIX
+from hamgr.guard.layout import read_boot_id
 from hamgr.postgres.config import Credentials, LogicalSlot, LogicalSlots, ServerConfig, option_arguments
 from hamgr.routing.haproxy import Balancer
 from hamgr.routing.pgbouncer import Pool
@@ -201,6 +203,18 @@ def memory_path(settings: Settings) -> Path:
     """Where this member keeps what it knows of the cluster: beside the data directory, which may be thrown away."""
     data_dir = Path(settings.postgresql.data_dir)
     return data_dir.with_name(data_dir.name + SUFFIX)
+
+
+def beginning(settings: Settings) -> Mapping[str, Any]:
+    """What the flight recorder notes of an agent that begins."""
+    high, low = read_boot_id()
+    return {
+        "scope": settings.scope,
+        "member": settings.name,
+        "version": VERSION,
+        "pid": os.getpid(),
+        "boot": f"{high:016x}{low:016x}",
+    }
 
 
 def seed_of(loaded: Loaded) -> Mapping[str, Any]:

@@ -1,18 +1,24 @@
-"""`explain`: what holds a failover back, on which member, and what would free it."""
+"""`explain`: what holds a failover back, on which member, and what would free it; and what happened at a past time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
 
+from hamgr.cli.config import member_data_dir
 from hamgr.cli.connect import connect
 from hamgr.cli.context import Globals
 from hamgr.cli.members import Status, role_of
+from hamgr.cli.moment import parse_moment, parse_span
 from hamgr.cli.output import Column, Table, format_option, render, render_value
+from hamgr.cli.recording import paths_beside, paths_of, read_recording
 from hamgr.cli.rest import ask_all
+from hamgr.cli.story import AFTER_S, events_table, story_around, story_as_values, story_text
 from hamgr.core.cluster import ClusterView, Member
 from hamgr.core.remedies import remedy
 
@@ -35,11 +41,27 @@ class Holding:
 
 @click.command()
 @click.argument("cluster_name", required=False)
+@click.option("--at", "moment", metavar="TIME", help="Tell what this member saw and did then, from its recording.")
+@click.option("--for", "span", metavar="SPAN", help="With --at: so long after TIME, 30s if not given.")
+@click.option(
+    "--file", type=click.Path(dir_okay=False, path_type=Path), help="With --at: this recording, not this member's."
+)
 @format_option
 @click.pass_context
-def explain(ctx: click.Context, cluster_name: str | None, fmt: str) -> None:
-    """Say what holds a failover back, member by member, and what would free it. Status 0: nothing does."""
+def explain(
+    ctx: click.Context, cluster_name: str | None, moment: str | None, span: str | None, file: Path | None, fmt: str
+) -> None:
+    """Say what holds a failover back, member by member, and what would free it. Status 0: nothing does.
+
+    With --at TIME: what this host's member saw, which rule fired, what was done and how long each stage took. TIME is
+    ISO 8601, HH:MM[:SS] of today, or -5m. From 10 s before it.
+    """
     globals_: Globals = ctx.obj
+    if moment is not None:
+        _explain_past(globals_, moment, span, file, fmt)
+        return
+    if span is not None or file is not None:
+        raise click.UsageError("--for and --file go with --at TIME")
     site = connect(globals_, cluster_name)
     view = site.read_or_recall()
     holdings = explained(view, ask_all(site.rest, view.members))
@@ -52,6 +74,23 @@ def explain(ctx: click.Context, cluster_name: str | None, fmt: str) -> None:
         click.echo(render(_table(site.scope, view, holdings), fmt))
     if not is_well:
         ctx.exit(HELD_BACK)
+
+
+def _explain_past(globals_: Globals, moment: str, span: str | None, file: Path | None, fmt: str) -> None:
+    now = datetime.now(UTC)
+    try:
+        at = parse_moment(moment, now)
+        after_s = AFTER_S if span is None else parse_span(span)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    paths = paths_of(file) if file is not None else paths_beside(member_data_dir(globals_))
+    story = story_around(read_recording(paths), at, now, after_s)
+    if fmt == "pretty":
+        click.echo(story_text(story))
+    elif fmt == "tsv":
+        click.echo(render(events_table(story), fmt))
+    else:
+        click.echo(render_value(story_as_values(story), fmt))
 
 
 def explained(view: ClusterView, statuses: Mapping[str, Status]) -> tuple[Holding, ...]:

@@ -78,10 +78,31 @@ def read_config(globals_: Globals, environ: Mapping[str, str] = os.environ) -> C
     return config
 
 
-def _memory_of(raw: Mapping[str, Any]) -> Path | None:
+def member_data_dir(globals_: Globals, environ: Mapping[str, str] = os.environ) -> Path:
+    """Data directory of the member whose file this is. Raises BadConfig where the file is no member's."""
+    path = find_file(globals_, environ)
+    if path is None:
+        raise BadConfig("there is no configuration file", "give -c FILE, or --file RECORDING")
+    try:
+        source = read_file(path)
+    except SettingsError as problem:
+        raise BadConfig(str(problem)) from problem
+    add_environment(source, environ)
+    found = _data_dir_of(source.raw)
+    if found is None:
+        raise BadConfig(f"{path} names no postgresql.data_dir", "give -c a member's file, or --file RECORDING")
+    return found
+
+
+def _data_dir_of(raw: Mapping[str, Any]) -> Path | None:
     section = raw.get("postgresql")
     data_dir = section.get("data_dir") if isinstance(section, Mapping) else None
-    return Path(f"{data_dir.rstrip('/')}{SUFFIX}") if isinstance(data_dir, str) and data_dir else None
+    return Path(data_dir) if isinstance(data_dir, str) and data_dir.strip("/") else None
+
+
+def _memory_of(raw: Mapping[str, Any]) -> Path | None:
+    data_dir = _data_dir_of(raw)
+    return None if data_dir is None else data_dir.with_name(data_dir.name + SUFFIX)
 
 
 def _config_of(file: CliFile, *, insecure: bool) -> CliConfig:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hamgr.core.reasons import Code, Reason
 
 SENTENCES: dict[Code, str] = {
@@ -83,11 +85,14 @@ SENTENCES: dict[Code, str] = {
 
 def sentence(reason: Reason) -> str:
     """The reason in words. Values that the sentence needs and the reason lacks show as '?'."""
-    template = SENTENCES[reason.code]
-    values = dict(reason.values)
+    return filled(SENTENCES[reason.code], dict(reason.values))
+
+
+def filled(template: str, values: Mapping[str, object]) -> str:
+    """A sentence with its values in place; '?' for one that is missing."""
     return template.format_map(_Lenient(values))
 
 
-class _Lenient(dict[str, str]):
+class _Lenient(dict[str, object]):
     def __missing__(self, key: str) -> str:
         return "?"

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, PlainValidator
 
 SECONDS = {"us": 1e-6, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
+MIN_RECORDING_BYTES, MAX_RECORDING_BYTES = 64 << 10, 1 << 30
 WILDCARDS = ("", "*", "0.0.0.0", "::")
 _NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -71,6 +72,14 @@ def parse_bytes(value: object) -> int:
     if found is None or factor is None:
         raise ValueError("is not an amount of data: write bytes as an integer, or 512kB, 1MB, 2GB")
     return int(float(found[1]) * factor)
+
+
+def parse_recording_size(value: object) -> int:
+    """Bytes that a recording may take: none, or enough for some changes of leader."""
+    size = parse_bytes(value)
+    if size != 0 and not MIN_RECORDING_BYTES <= size <= MAX_RECORDING_BYTES:
+        raise ValueError("must be 0 (nothing is recorded), or 64kB to 1GB")
+    return size
 
 
 def split_host_port(text: str, default_port: int | None) -> Address:
@@ -297,6 +306,7 @@ def parse_scalar(value: object) -> str | int | float | bool:
 
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+RecordingSize = Annotated[int, PlainValidator(parse_recording_size)]
 RestListen = Annotated[Listen, PlainValidator(parse_rest_listen)]
 RestAddress = Annotated[Address, PlainValidator(parse_rest_address)]
 ServerListen = Annotated[Listen, PlainValidator(parse_server_listen)]
@@ -320,6 +330,7 @@ Word = BeforeValidator(_parse_mode)
 NAMES: Mapping[Any, str] = {
     Seconds: "time",
     Bytes: "size",
+    RecordingSize: "size",
     RestListen: "host:port",
     RestAddress: "host:port",
     ServerListen: "hosts:port",

@@ -23,6 +23,7 @@ from hamgr.settings.kinds import (
     Listen,
     Networks,
     OneHost,
+    RecordingSize,
     RestAddress,
     RestListen,
     RuntimeSocket,
@@ -193,6 +194,17 @@ class LogSection(Section):
         return self.type == "json" or self.format == "json"
 
 
+class RecorderSection(Section):
+    """The flight recorder that `hamgr explain --at TIME` reads: two files beside the data directory."""
+
+    size: RecordingSize = option(
+        4 << 20,
+        "Bytes that both files take at most; 0: nothing is recorded. Read when an agent starts.",
+        origin=OWN,
+        shown="4MB",
+    )
+
+
 class CtlSection(Section):
     """How the command line talks to the REST servers."""
 
@@ -294,6 +306,7 @@ class Settings(Section):
     tags: TagsSection = Field(default=TagsSection())
     watchdog: WatchdogSection = Field(default=WatchdogSection())
     log: LogSection = Field(default=LogSection())
+    recorder: RecorderSection = Field(default=RecorderSection())
     ctl: CtlSection = Field(default=CtlSection())
     guard: GuardSection = Field(default=GuardSection())
     pgbouncer: tuple[PgbouncerPool, ...] = option(

@@ -14,7 +14,7 @@ import pytest
 from hamgr.agent import journal as module
 from hamgr.agent.clock import now
 from hamgr.agent.executor import execute
-from hamgr.agent.journal import FLIGHT_RECORDER_EVENTS, LOGGER, Journal
+from hamgr.agent.journal import LOGGER, Journal
 from hamgr.core.actions import (
     AFTER_PROMOTION,
     AskPeers,
@@ -62,7 +62,6 @@ def test_a_decision_that_is_taken_again_is_written_once(capsys: pytest.CaptureFi
     decided(journal, because(Code.WAIT_LEADER))
     decided(journal, because(Code.NO_LEASE))
     assert len(lines(capsys)) == 4
-    assert len(journal.events()) == 4
 
 
 def test_a_decision_whose_values_count_down_is_written_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +146,6 @@ def test_routine_that_went_well_is_left_to_debug(capsys: pytest.CaptureFixture[s
     journal.ended(PutStatus(Status()), Outcome(Result.FAILED, "store", "no answer"), now(), now())
     journal.ended(Fence(), DONE, now(), now())
     assert len(lines(capsys)) == 2
-    assert len(journal.events()) == 6
 
 
 def test_what_is_tried_again_for_days_is_told_when_it_ends_in_another_way(capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,7 +162,7 @@ def test_what_is_tried_again_for_days_is_told_when_it_ends_in_another_way(capsys
     ]
     for number, end in enumerate(ends):
         journal.ended(ReleasePools(TERM, Instant(float(number))), end, now(), now())
-    assert len(lines(capsys)) == len(journal.events()) == 5
+    assert len(lines(capsys)) == 5
 
 
 @pytest.mark.parametrize("code", [Code.ILL, Code.ILL_AND_NONE_BETTER, Code.PUTTING_DOWN, Code.ALONE, Code.WAIT_QUORUM])
@@ -172,15 +170,6 @@ def test_what_a_person_should_look_at_is_a_warning(capsys: pytest.CaptureFixture
     module.set_up("WARNING", as_json=False)
     decided(Journal(), because(code, vital="commit", problem="no space left"))
     assert len(lines(capsys)) == 1
-
-
-def test_the_flight_recorder_keeps_the_latest_events() -> None:
-    journal = Journal()
-    for number in range(FLIGHT_RECORDER_EVENTS + 10):
-        journal.ended(Checkpoint(number), Outcome(Result.DONE, text=str(number)), now(), now())
-    events = journal.events()
-    assert len(events) == FLIGHT_RECORDER_EVENTS
-    assert events[-1][1].endswith(str(FLIGHT_RECORDER_EVENTS + 9))
 
 
 def test_every_reason_has_a_line_even_without_values(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hamgr.agent import loop as module
+from hamgr.agent.chronicle import Chronicle
 from hamgr.agent.clock import now
 from hamgr.agent.journal import Journal
 from hamgr.agent.loop import Loop, Pulse
@@ -25,6 +26,7 @@ from hamgr.core.facts import (
 )
 from hamgr.core.policy import Policy
 from hamgr.core.reasons import Code, Reason
+from hamgr.core.recording import Event, Kind
 from hamgr.core.result import Outcome, Result
 from hamgr.core.state import Myself, State
 from hamgr.core.units import Instant, after
@@ -52,7 +54,11 @@ class Bench:
         state = State(Myself("a"), Policy(loop_wait_s=loop_wait_s))
         monkeypatch.setattr(module, "decide", self._decide)
         monkeypatch.setattr(module, "observe", self._observe(module.observe))
-        self.loop = Loop(state, self._execute, lambda _state: self.policy_read, Journal(), self.pulses.append)
+        self.told: list[Event] = []
+        chronicle = Chronicle(self.told.append)
+        self.loop = Loop(
+            state, self._execute, lambda _state: self.policy_read, Journal(), self.pulses.append, chronicle
+        )
 
     def _observe(self, real: Callable[[State, Fact], State]) -> Callable[[State, Fact], State]:
         def observe(state: State, fact: Fact) -> State:
@@ -165,6 +171,15 @@ async def test_a_fence_overtakes_what_runs_in_its_lane_and_nothing_else(bench: B
     assert fenced[0] < fenced[1], "the lane is free when the fence begins"
     assert bench.cancelled[0] == STANDBY
     assert [task.action for task in bench.loop.state.under_way] == [CHECKPOINT, Fence()]
+    assert [(each.kind, each.name) for each in bench.told if each.kind in (Kind.STARTED, Kind.ENDED)] == [
+        (Kind.STARTED, "StartStandby"),
+        (Kind.STARTED, "Checkpoint"),
+        (Kind.ENDED, "StartStandby"),
+        (Kind.STARTED, "Fence"),
+        (Kind.STARTED, "Exit"),
+    ]
+    overtaken = next(each for each in bench.told if each.kind is Kind.ENDED)
+    assert (overtaken.values["code"], overtaken.values["took_s"] >= 0) == ("overtaken", True)
 
 
 async def test_an_error_that_nobody_expected_ends_the_loop_at_once(bench: Bench) -> None:
