@@ -13,6 +13,7 @@ from hamgr.drill.errors import DrillError
 from hamgr.drill.hosts import Host
 from hamgr.drill.machine import Wiring
 from hamgr.drill.plan import Plan
+from hamgr.drill.predicted import Gap
 from hamgr.drill.server import Standing
 from hamgr.drill.store import BaseStore
 
@@ -38,6 +39,11 @@ class BaseCluster(ABC):
     def route(self) -> Route | None:
         """How an application reaches the primary; None: it knows all members."""
         return None
+
+    @property
+    def predicted_gaps(self) -> Mapping[str, Gap]:
+        """Write gap by scenario, as the product predicts it for this cluster's configuration; empty: not known."""
+        return {}
 
     @property
     def targets(self) -> dict[str, str]:

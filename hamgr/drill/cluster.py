@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from typing import Any
 
 from hamgr.drill.accounts import interpreter_for, own
@@ -17,6 +18,7 @@ from hamgr.drill.hosts import Host, loopback_hosts
 from hamgr.drill.member import Member
 from hamgr.drill.network import Network, free_port
 from hamgr.drill.plan import Place, Plan
+from hamgr.drill.predicted import Gap, predicted_gaps
 from hamgr.drill.programs import postgres_bin_dir
 from hamgr.drill.store import Store
 
@@ -102,6 +104,11 @@ class Cluster(BaseCluster):
     @property
     def client_host(self) -> Host:
         return self.hosts[CLIENT_HOST]
+
+    @cached_property
+    def predicted_gaps(self) -> Mapping[str, Gap]:
+        member = self.members[0]
+        return predicted_gaps(member.python, member.config_path)
 
     def start(self, timeout_s: float = 90.0) -> None:
         self.store.start()

@@ -70,6 +70,9 @@ def print_outcome(console: Console, title: str, outcome: Outcome) -> None:
         f"on record at risk {risks_in_words(verdict)}, led by {' then '.join(verdict.leaderships)}",
         highlight=False,
     )
+    if outcome.predicted is not None:
+        best, typical, worst = outcome.predicted
+        console.print(f"  predicted {ms(best)} to {ms(worst)}, mostly {ms(typical)}", highlight=False)
     back = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in verdict.rejoin_s.items() if seconds)
     if back:
         console.print(f"  back in place after its end: {back} (undone at {outcome.undone_s:.2f} s)", highlight=False)

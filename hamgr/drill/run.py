@@ -16,6 +16,7 @@ from hamgr.drill.course import PINNED, Course, course_of
 from hamgr.drill.errors import DrillError
 from hamgr.drill.fault import Fault, Victims, nothing
 from hamgr.drill.plan import Plan
+from hamgr.drill.predicted import Gap, gap_of
 from hamgr.drill.verdict import Verdict, judge, leaderships_of
 from hamgr.drill.watch import Watch
 
@@ -54,6 +55,8 @@ class Outcome:
     """The fault in a sentence."""
     course: Course | None = None
     """What a picture is made from; None where there is no verdict."""
+    predicted: Gap | None = None
+    """Write gap that the product predicts for this fault: best, typical, worst; None: nothing."""
 
     @property
     def is_good(self) -> bool:
@@ -75,6 +78,7 @@ class Outcome:
             "record": None if self.record is None else dict(self.record),
             "title": self.title,
             "course": None if self.course is None else asdict(self.course),
+            "predicted": self.predicted,
         }
 
 
@@ -147,7 +151,8 @@ def _run(cluster: BaseCluster, fault: Fault, say: Say) -> Outcome:
         undone_ns=harm.undone_ns if harm.lasted else None,
         records=records,
     )
-    return replace(outcome_of(fault, cluster.plan, harm, verdict, records), course=course)
+    predicted = gap_of(fault.name, cluster.predicted_gaps)
+    return replace(outcome_of(fault, cluster.plan, harm, verdict, records), course=course, predicted=predicted)
 
 
 def outcome_of(fault: Fault, plan: Plan, harm: Harm, verdict: Verdict, records: Sequence[Mapping[str, Any]]) -> Outcome:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hamgr.drill.predicted import Gap
 from hamgr.drill.run import Outcome
 from hamgr.drill.verdict import Verdict
 
@@ -17,6 +18,7 @@ COLUMNS = (
     "runs",
     "gap median",
     "gap max",
+    "predicted",
     "quiet",
     "lost",
     "two primaries",
@@ -37,6 +39,8 @@ class SummaryRow:
     gap_median_s: float | None
     gap_max_s: float | None
     """Of the runs in which writes came back."""
+    predicted_s: Gap | None
+    """What the product predicts: best, typical, worst."""
     quiet_max_s: float | None
     """The longest gap before the fault: what the machine's own load does to the client."""
     lost: int
@@ -58,6 +62,7 @@ class SummaryRow:
             str(self.runs),
             ms(self.gap_median_s) if is_judged else "-",
             ms(self.gap_max_s) if is_judged else "-",
+            self._predicted(),
             ms(self.quiet_max_s) if is_judged else "-",
             str(self.lost),
             ms(self.two_primaries_s),
@@ -65,6 +70,20 @@ class SummaryRow:
             f"{self.rejoin_max_s:.2f} s",
             self.verdict,
         )
+
+    @property
+    def is_as_predicted(self) -> bool | None:
+        """Whether the median lies between the best and the worst that was predicted; None: nothing to compare."""
+        if self.predicted_s is None or self.gap_median_s is None:
+            return None
+        return self.predicted_s[0] <= self.gap_median_s <= self.predicted_s[2]
+
+    def _predicted(self) -> str:
+        if self.predicted_s is None:
+            return "-"
+        best, _, worst = self.predicted_s
+        mark = " (!)" if self.is_as_predicted is False else ""
+        return f"{best * 1000:.0f}-{worst * 1000:.0f} ms{mark}"
 
 
 def summarised(outcomes: Sequence[Outcome]) -> list[SummaryRow]:
@@ -85,6 +104,7 @@ def _row(runs: Sequence[Outcome]) -> SummaryRow:
         runs=len(runs),
         gap_median_s=statistics.median(gaps) if gaps else None,
         gap_max_s=max(gaps, default=None),
+        predicted_s=next((run.predicted for run in runs if run.predicted is not None), None),
         quiet_max_s=max((each.quiet_gap_s for each in verdicts), default=None),
         lost=sum(each.lost + each.lost_pinned for each in verdicts),
         two_primaries_s=max((each.two_primaries_s for each in verdicts), default=0.0),
