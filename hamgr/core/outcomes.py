@@ -182,6 +182,8 @@ def _started(state: State, fact: ActionEnded) -> State:
 def _history_checked(state: State, fact: ActionEnded) -> State:
     """Not streaming counts afresh from here: the next look at the history comes after a while, not at once."""
     since = fact.at if state.not_streaming_since is not None else None
+    if _is_done(fact) and state.cluster is not None:
+        state = state._replace(checked_in=state.cluster.term)
     return _unfit_to_stream(state._replace(diverged=False, not_streaming_since=since), fact.outcome.code)
 
 

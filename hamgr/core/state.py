@@ -171,6 +171,8 @@ class State(NamedTuple):
     passage: Passage | None = None
     diverged: bool = False
     """The local WAL is no ancestor of the leader's history."""
+    checked_in: Term = Term(0)
+    """In this term the local WAL was found to be part of its leader's history."""
     must_clone: bool = False
     """It cannot be mended in place: pg_rewind gave up, or the WAL that it needs is gone."""
     prepared_for: int = 0

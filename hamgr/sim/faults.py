@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hamgr.core import facts
+from hamgr.core import actions, facts
 from hamgr.core.cluster import Request
 from hamgr.sim.network import CLIENT, ETCD
 from hamgr.sim.postgres import Disk
@@ -71,9 +71,12 @@ def kill_both(world: World, _dice: random.Random, name: str) -> None:
 
 
 def lose_control(world: World, dice: random.Random, name: str) -> None:
-    """Agent and guard are gone for good: whatever ends the server then has to be inside it."""
-    server = world.servers[name]
-    if server.has_sentry or not server.may_acknowledge:
+    """Agent and guard are gone for good: whatever ends the server then has to be inside it. Not while it becomes a
+    primary: until it is one it has no sentry (docs/adr/0009).
+    """
+    server, state = world.servers[name], world.agents[name].state
+    becomes_primary = state.running(actions.Promote) or state.running(actions.StartPrimary)
+    if server.has_sentry or not (server.may_acknowledge or becomes_primary):
         world.hosts[name].kill_control()
         world.hosts[name].is_abandoned = True
     else:

@@ -104,11 +104,22 @@ def follow(scene: Scene) -> Verdict | None:
         return None
     if scene.state.diverged:
         return _when_ready(scene, because(Code.DIVERGED, leader=leader.name), StopServer(_stop_budget(scene)))
+    if not server.upstream and scene.state.checked_in != scene.view.term:
+        return _started_blind(scene, leader)
     if server.upstream != f"{leader.host}:{leader.port}":
         return _when_ready(scene, because(Code.REDIRECTING, leader=leader.name), Follow(leader))
     if server.streaming:
         return Verdict(because(Code.FOLLOWING, leader=leader.name))
     return _not_streaming(scene, leader)
+
+
+def _started_blind(scene: Scene, leader: Upstream) -> Verdict:
+    """It was started while nobody was known to lead, perhaps on what a former primary alone had written: a timeline of
+    the same number as the leader's may be another one, and the server itself would not notice.
+    """
+    if not _is_primary_ready(scene):
+        return Verdict(because(Code.WAIT_LEADER, why=f"{leader.name} is not a primary yet"))
+    return Verdict(because(Code.NOT_STREAMING, leader=leader.name), (CheckHistory(leader),))
 
 
 def _not_streaming(scene: Scene, leader: Upstream) -> Verdict:
