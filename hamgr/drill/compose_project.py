@@ -21,8 +21,10 @@ _PREFIX = "hamgr-drill-"
 _PROJECT_LABEL = "com.docker.compose.project"
 _BUILD_TIMEOUT_S = 3600.0
 _UP_TIMEOUT_S = 300.0
-MEMBER_IMAGE = "hamgr/member"
-STORE_IMAGE = "hamgr/etcd"
+
+_TAG = os.environ.get("HAMGR_TAG") or "latest"
+MEMBER_IMAGE = f"hamgr/member:{_TAG}"
+STORE_IMAGE = f"hamgr/etcd:{_TAG}"
 
 PORTS = ("WRITE", "READ", "HAPROXY", "POOL", "DB1", "DB2", "DB3", "PROMETHEUS")
 PASSWORDS = ("SUPERUSER", "REPLICATION", "REWIND", "APP", "POOL_ADMIN")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 import requests
 
 from hamgr.drill.compose_cluster import ComposeCluster
+from hamgr.drill.compose_project import MEMBERS
 from hamgr.drill.containers import docker
 from hamgr.drill.faults import FAULTS
 from hamgr.drill.network import free_subnet
@@ -17,6 +19,7 @@ from hamgr.drill.plan import Place, Plan, Via
 from hamgr.drill.run import run_drill
 from tests.compose.conftest import Running, compose
 
+COPYING = "copying the data directory"
 IS_STANDBY = "SELECT pg_is_in_recovery()"
 
 
@@ -67,14 +70,30 @@ def test_command_line_works_in_the_client(running: Running) -> None:
     assert all(f'"{name}"' in listed.stdout for name in ("db1", "db2", "db3"))
 
 
-def test_member_that_was_removed_for_good_is_missed_by_nobody_and_comes_back_as_a_clone(running: Running) -> None:
-    def is_streaming(name: str) -> bool:
-        query = "SELECT count(*) FROM pg_stat_replication WHERE application_name = %s AND state = 'streaming'"
-        with running.connect("WRITE", "postgres", "superuser-password", "postgres") as connection:
-            return bool(connection.execute(query, (name,)).fetchone()[0])
+def is_streaming(running: Running, name: str) -> bool:
+    query = "SELECT count(*) FROM pg_stat_replication WHERE application_name = %s AND state = 'streaming'"
+    with running.connect("WRITE", "postgres", "superuser-password", "postgres") as connection:
+        return bool(connection.execute(query, (name,)).fetchone()[0])
 
-    wait_until(lambda: sum(map(is_streaming, ("db1", "db2", "db3"))) == 2)
-    lost = next(name for name in ("db1", "db2", "db3") if is_streaming(name))
+
+def a_replica(running: Running) -> str:
+    """One of two that stream."""
+    wait_until(lambda: sum(is_streaming(running, name) for name in MEMBERS) == 2)
+    return next(name for name in MEMBERS if is_streaming(running, name))
+
+
+def test_member_that_was_killed_comes_back_with_its_data(running: Running) -> None:
+    """Not as after an orderly stop: its pid file names a process of which the pid is another's by now."""
+    name = a_replica(running)
+    killed_at = datetime.now(UTC).isoformat()
+    docker("kill", running.container(name))
+    docker("start", running.container(name))
+    wait_until(lambda: is_streaming(running, name))
+    assert docker("logs", "--since", killed_at, running.container(name)).count(COPYING) == 0
+
+
+def test_member_that_was_removed_for_good_is_missed_by_nobody_and_comes_back_as_a_clone(running: Running) -> None:
+    lost = a_replica(running)
     with running.connect("WRITE") as connection:
         connection.execute("CREATE TABLE kept (number int)")
         docker("rm", "--force", running.container(lost))
@@ -82,8 +101,8 @@ def test_member_that_was_removed_for_good_is_missed_by_nobody_and_comes_back_as_
         for number in range(100):
             connection.execute("INSERT INTO kept VALUES (%s)", (number,))
     assert running.run("up", "--detach", "--no-build").returncode == 0
-    wait_until(lambda: is_streaming(lost))
-    assert "cop" in running.run("logs", lost).stdout.lower()
+    wait_until(lambda: is_streaming(running, lost))
+    assert COPYING in running.run("logs", lost).stdout
 
 
 def test_taken_port_is_named_and_what_runs_there_is_left_alone(running: Running) -> None:
