@@ -149,8 +149,13 @@ class Host:
         return [json.loads(line) for line in text.splitlines()]
 
     def cursor(self) -> str:
-        """Where the journal ends now."""
-        return self.run("journalctl -n 1 -o json").split('"__CURSOR":"', 1)[1].split('"', 1)[0].replace("\\/", "/")
+        """The last entry of `journalctl -u hamgr` as of now. Of another unit's it would skip the one that follows."""
+        return (
+            self.run("journalctl -u hamgr -n 1 -o json")
+            .split('"__CURSOR":"', 1)[1]
+            .split('"', 1)[0]
+            .replace("\\/", "/")
+        )
 
 
 def _root_may_raise_limits() -> bool:

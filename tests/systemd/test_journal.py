@@ -39,7 +39,8 @@ def test_lines_of_guard_and_agent_have_priorities_and_one_date(leader: Host) -> 
     guards = [entry for entry in entries if entry["MESSAGE"].startswith("hamgr-guard: ")]
     mine = guards + by(entries, "hamgr-agent")
     assert {"4", "6"} <= {entry["PRIORITY"] for entry in mine}
-    (death,) = [entry for entry in mine if "died of signal 9" in entry["MESSAGE"]]
+    # "died of signal 9", or, from a guard that is not its parent, "ended in an unknown way"
+    (death,) = [entry for entry in guards if entry["MESSAGE"].endswith("next one at once")]
     assert death["PRIORITY"] == "4"
     for entry in mine:
         assert not DATE.match(entry["MESSAGE"]), entry["MESSAGE"]
