@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from hamgr.sim.forecast import command as forecast
+from hamgr.sim.jobs import WorkerLost
 from hamgr.sim.lab import command as lab
 from hamgr.sim.outputs import Outputs
 
@@ -61,7 +63,7 @@ def simulate(
     if compares:
         if file or environment or changes or members is not None or runs or sweep or seed is not None:
             raise click.UsageError("--compare has a world of its own: leave out FILE and the options of a forecast")
-        raise SystemExit(lab.run_comparison(asked, outputs, jobs))
+        raise SystemExit(_unless_lost(lambda: lab.run_comparison(asked, outputs, jobs)))
     if asked.is_any:
         raise click.UsageError("--protocol, --fault, --sizes, --seeds and --page are for --compare")
     if picture_path is not None and sweep is None:
@@ -71,4 +73,11 @@ def simulate(
     if file is None:
         file = click.get_current_context().find_root().params.get("config_file")
     request = forecast.Asked(file, environment, changes, runs, sweep, seed)
-    raise SystemExit(forecast.run_forecast(request, outputs, jobs))
+    raise SystemExit(_unless_lost(lambda: forecast.run_forecast(request, outputs, jobs)))
+
+
+def _unless_lost(run: Callable[[], int]) -> int:
+    try:
+        return run()
+    except WorkerLost as error:
+        raise click.ClickException(str(error)) from None

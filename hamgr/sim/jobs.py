@@ -6,6 +6,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import TypeVar
 
@@ -14,6 +15,11 @@ from rich.progress import track
 
 Task = TypeVar("Task")
 Done = TypeVar("Done")
+
+
+class WorkerLost(Exception):
+    """One of the processes was killed; the text says what may help."""
+
 
 CHUNKS_PER_JOB = 40
 LARGEST_CHUNK = 20
@@ -33,8 +39,11 @@ def _results(run: Callable[[Task], Done], tasks: Sequence[Task], jobs: int) -> I
         yield from map(run, tasks)
         return
     chunk = max(1, min(LARGEST_CHUNK, len(tasks) // (jobs * CHUNKS_PER_JOB)))
-    with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(run, tasks, chunksize=chunk)
+    try:
+        with ProcessPoolExecutor(jobs) as pool:
+            yield from pool.map(run, tasks, chunksize=chunk)
+    except BrokenProcessPool:
+        raise WorkerLost("a worker process was killed, perhaps for want of memory: try fewer --jobs") from None
 
 
 def _without_collector(run: Callable[[Task], Done], task: Task) -> Done:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as Xml
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hamgr.sim.commands import simulate
+from hamgr.sim.jobs import WorkerLost, run_all
 from hamgr.sim.lab.page import NoPlace, fill_page
 from hamgr.sim.lab.protocols import BY_KEY
 
@@ -133,3 +135,12 @@ def test_the_same_words_give_the_same_bytes_under_another_hash_seed(words: tuple
         found.append((ran.stdout, picture.read_bytes() if picture.exists() else b""))
     assert found[0] == found[1]
     assert json.loads(found[0][0])
+
+
+def test_a_worker_that_is_killed_is_said_so() -> None:
+    with pytest.raises(WorkerLost, match="--jobs"):
+        list(run_all(end_oneself, range(4), 2, "deaths"))
+
+
+def end_oneself(_number: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
