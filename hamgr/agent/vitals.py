@@ -17,6 +17,7 @@ from hamgr.agent.sensors import first_of
 from hamgr.core.actions import Clone, InitDb, Reinitialize, Rewind
 from hamgr.core.facts import Fact, VitalChecked
 from hamgr.core.health import is_ending
+from hamgr.core.scene import Scene
 from hamgr.core.server import DataDir, ServerIdentity, Vital
 from hamgr.core.state import State
 from hamgr.core.units import Instant
@@ -70,9 +71,11 @@ class VitalSensor:
             self._tell(vital, began_at, check.result())
 
     def _has_data_dir(self) -> bool:
+        """And it is ours: before the cluster was read nothing tells that of a directory without a server."""
         state = self._state()
-        is_there = state.server.data_dir is DataDir.VALID or state.server.is_alive
-        return is_there and not any(state.running(action) for action in REMAKING)
+        is_there = state.server.is_alive or (state.server.data_dir is DataDir.VALID and state.cluster is not None)
+        is_ours = not Scene(state, now()).is_foreign
+        return is_there and is_ours and not any(state.running(action) for action in REMAKING)
 
     # -- connection and commit ---------------------------------------------------------------------------------
 

@@ -17,10 +17,12 @@ from hamgr.agent.clock import now
 from hamgr.agent.vitals import SLICES, VitalSensor, ends_within, in_own_thread
 from hamgr.core import actions
 from hamgr.core.actions import Upstream
+from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import Fact, VitalChecked
 from hamgr.core.policy import Policy
 from hamgr.core.server import DataDir, Phase, ServerIdentity, ServerView, Vital
 from hamgr.core.state import State, UnderWay
+from hamgr.core.units import Instant
 from hamgr.postgres.health import Door
 from hamgr.postgres.process import start_ticks
 from hamgr.postgres.server import LocalServer
@@ -186,6 +188,17 @@ async def test_a_primary_that_stopped_answering_is_looked_at_all_the_more(ward: 
 @pytest.mark.parametrize("data_dir", [DataDir.EMPTY, DataDir.UNFINISHED, DataDir.UNUSABLE, DataDir.UNKNOWN])
 async def test_nothing_is_written_where_no_cluster_stands(ward: Ward, data_dir: DataDir) -> None:
     ward.see(ServerView(Phase.STOPPED, data_dir=data_dir))
+    async with ward.watched():
+        await until(lambda: ward.looks > 30, "it asked again and again what there is to do")
+    assert ward.server.begun == []
+
+
+@pytest.mark.parametrize("cluster", [None, ClusterView(1, Instant(0.0), "7000000000000000001")])
+async def test_nothing_is_written_into_data_that_are_not_known_to_be_ours(
+    ward: Ward, cluster: ClusterView | None
+) -> None:
+    foreign = ServerView(Phase.STOPPED, data_dir=DataDir.VALID, system_identifier="7000000000000000002")
+    ward.state = ward.state._replace(server=foreign, cluster=cluster)
     async with ward.watched():
         await until(lambda: ward.looks > 30, "it asked again and again what there is to do")
     assert ward.server.begun == []

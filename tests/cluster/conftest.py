@@ -9,7 +9,7 @@ import pytest
 from hamgr.drill.cluster import Cluster
 from hamgr.drill.member import Member
 from hamgr.drill.programs import missing_programs
-from tests.cluster.bench import Bench, Cli, clear, end, settings_of, sql, term
+from tests.cluster.bench import Bench, Cli, clear, delete, end, settings_of, sql, term
 
 
 @pytest.fixture(scope="session")
@@ -51,12 +51,14 @@ def undisturbed(cluster: Cluster) -> Iterator[Member]:
 
 
 @pytest.fixture
-def spare(bench: Bench, undisturbed: Member) -> Iterator[Member]:
+def spare(bench: Bench, cluster: Cluster, undisturbed: Member) -> Iterator[Member]:
     """A member more, with a good file and no data, not started. The others must not notice what becomes of it."""
     member = bench.spare()
     good = settings_of(member)
     clear(member)
     yield member
     end(member)
+    # What counts the members next shall not find one whose lease has yet to run out.
+    delete(cluster, f"members/{member.name}")
     clear(member)
     member.write_config(good)

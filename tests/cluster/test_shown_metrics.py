@@ -89,7 +89,7 @@ def test_lag_is_in_bytes_and_in_seconds_and_ends(cluster: Cluster, undisturbed: 
         sql(undisturbed, "INSERT INTO witness SELECT generate_series(1, 10000)")
         lags = ("hamgr_replication_lag_bytes", "hamgr_replication_lag_seconds")
         wait_until("it lags", lambda: all(shown(replica)[lag] > 0 for lag in lags))
-        assert shown(replica)["patroni_xlog_paused"] == 1
+        wait_until("the pause is shown", lambda: shown(replica)["patroni_xlog_paused"] == 1)
     finally:
         sql(replica, "SELECT pg_wal_replay_resume()")
     wait_until("it has caught up", lambda: shown(replica)["hamgr_replication_lag_seconds"] == 0)
