@@ -44,6 +44,8 @@ class Renewer(threading.Thread):
         self._wake = threading.Event()
         self._lease_id = 0
         self._gone = 0
+        self._confirmed: tuple[int, Instant] = (0, Instant(0.0))
+        """The lease that was renewed last, and the deadline that this gave."""
         self._policy = Policy()
         self._permit_until = Instant(0.0)
         self._ended = False
@@ -82,6 +84,8 @@ class Renewer(threading.Thread):
         if began_at >= self._permit_until or not self._link.is_alive:
             return RETRY_S
         try:
+            if self._is_overdue(lease_id, began_at):
+                self._call.read(policy.retry_timeout_s)
             renewal = self._call.renew(lease_id, policy.retry_timeout_s)
         except LeaseExpired:
             return self._lost(lease_id, policy.retry_timeout_s)
@@ -91,9 +95,16 @@ class Renewer(threading.Thread):
         # Another ttl may be wanted by now: the lease is as long as it was granted.
         ttl_s = renewal.granted_ttl_s
         deadline = deadline_of(renewal.sent_at, ttl_s)
+        self._confirmed = (lease_id, deadline)
         self._extend(deadline, lease_id, renewal.view)
         self._post(Renewed(lease_id, deadline, ttl_s, renewal.view))
         return max(0.0, renew_interval_of(ttl_s, policy.loop_wait_s) - (now() - began_at))
+
+    def _is_overdue(self, lease_id: int, at: Instant) -> bool:
+        """The last renewal that was answered no longer counts. If etcd hears this member and cannot be heard by it, to
+        renew on would keep for it a key that it cannot use, and that nobody else could take.
+        """
+        return self._confirmed[0] == lease_id and at >= self._confirmed[1]
 
     def _lost(self, lease_id: int, budget_s: float) -> float:
         """The loop knows of the keys that went with the lease before it knows of the lease's end.

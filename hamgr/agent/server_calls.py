@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,8 @@ DONE = Outcome(Result.DONE)
 NOT_ENTITLED = Outcome(Result.REFUSED, "not_entitled", "this member does not hold the leader key")
 PROMOTE_TIMEOUT_S = 30.0
 CHECKPOINT_TIMEOUT_S = 60.0
+SENTRY_WAIT_S = 0.25
+"""A promotion waits for so long for its sentry; many times what it takes on a server that answers."""
 
 
 def scene_of(world: World) -> Scene:
@@ -162,6 +165,9 @@ async def promote(world: World, action: actions.Promote) -> Outcome:
     if server.in_recovery is False:
         promotion = await world.server.verify()
     else:
+        await _post_sentry(world)
+        if _deadline_in(world, action.term) is None:
+            return NOT_ENTITLED
         promotion = await world.server.promote(PROMOTE_TIMEOUT_S, old_timeline=server.timeline, sync=action.sync)
     value = Promoted(promotion.timeline, promotion.lsn, Instant(promotion.promoted_at), now())
     return Outcome(Result.DONE, text=f"timeline {promotion.timeline}", value=value)
@@ -190,6 +196,17 @@ async def reinitialize(world: World, action: actions.Reinitialize) -> Outcome:
     await world.server.remove_cluster()
     await clone(world, actions.Clone(action.source))
     return await start_standby(world, actions.StartStandby(action.source))
+
+
+async def _post_sentry(world: World) -> None:
+    """The server has its last line before it is a primary. Where it gets none in time it is promoted all the same: the
+    guard is armed, and `keep_sentry` tries again.
+    """
+    try:
+        async with asyncio.timeout(SENTRY_WAIT_S):
+            await world.server.ensure_sentry(world.link.watched)
+    except (ServerError, TimeoutError) as error:
+        LOGGER.warning("promoted without a sentry at first: %s", str(error) or f"none within {SENTRY_WAIT_S:g} s")
 
 
 async def ensure_sentry(world: World, _action: actions.EnsureSentry) -> Outcome:

@@ -183,12 +183,22 @@ def _end_sync(scene: Scene, present: SyncState) -> Iterator[Action | Instant]:
 
 def keep_sentry(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """The last line of the deadline, for when neither guard nor agent is left. Looked after now and then, since one may
-    hang without having gone.
+    hang without having gone. A promotion waits for it, so it is begun on every replica that may be promoted soon; where
+    that does not come to pass it ends by itself.
     """
-    if not scene.leads or not scene.server.is_primary:
+    if not (scene.leads and scene.server.is_primary) and not _may_soon_be_promoted(scene):
         return
     pause_s = SENTRY_CHECK_S if scene.server.has_sentry else 1.0
     yield _once_in(pause_s, scene.state.sentry_checked_at, EnsureSentry(), scene.now)
+
+
+def _may_soon_be_promoted(scene: Scene) -> bool:
+    view, server = scene.state.cluster, scene.server
+    if view is None or server.phase is not Phase.RUNNING or server.in_recovery is not True:
+        return False
+    request = view.request
+    is_asked = request is not None and request.candidate in ("", scene.me) and request.scheduled_at is None
+    return view.leader is None or (is_asked and view.leader.name != scene.me)
 
 
 def keep_slots(scene: Scene, _note: str) -> Iterator[Action | Instant]:

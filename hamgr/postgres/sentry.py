@@ -5,7 +5,7 @@ at the guard's page and at the boot clock ten times a second, and ends the whole
 deadline is SENTRY_BUDGET_S away; the guard has acted earlier, if there was one. Why so: docs/adr/0009-sentry.md.
 
 A snapshot is held for at most PAUSE_S at a time. On a standby that can hold replay back for as long: start it there
-only when it is about to be promoted.
+only when it may soon be promoted.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from hamgr.postgres.sql import Connection, Sql, connect, with_deadline
 
 APPLICATION = "hamgr sentry"
 PAUSE_S = 0.1
+USELESS_S = 30.0
+"""On a standby that was not promoted after all it ends."""
 START_S = 5.0
 CLOCK_TOLERANCE_S = 0.1
 STUCK_S = 2.0
@@ -58,6 +60,7 @@ DECLARE
     page bytea;
     left_s float8;
     is_due bool := false;
+    useless_looks int := 0;
 BEGIN
     IF NOT pg_try_advisory_lock(%(lock)s) THEN
         RETURN;
@@ -82,6 +85,8 @@ BEGIN
             END;
         END IF;
         is_due := coalesce(left_s <= 0, false);
+        useless_looks := CASE WHEN left_s IS NULL AND pg_is_in_recovery() THEN useless_looks + 1 ELSE 0 END;
+        EXIT WHEN useless_looks > %(useless_looks)s;
         BEGIN
             PERFORM pg_sleep(CASE WHEN is_due THEN 0 ELSE greatest(0.001, least(%(pause_s)s, left_s)) END);
         EXCEPTION WHEN query_canceled THEN
@@ -153,6 +158,7 @@ def watch_statement(page: WatchedPage) -> str:
     return WATCH % {
         "lock": LOCK,
         "pause_s": PAUSE_S,
+        "useless_looks": int(USELESS_S / PAUSE_S),
         "budget_s": SENTRY_BUDGET_S,
         "path": page.path.replace("'", "''"),
         "size": max(page.arming_at, page.fenced_arming_at, page.deadline_at) + 8,
@@ -197,6 +203,6 @@ async def _wait_until_it_sleeps(connection: Connection, sql: Sql) -> None:
                         else "there is no such page, or another has its lock"
                     )
                     raise ServerRefused(f"no sentry: {text}")
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.001)
     except TimeoutError as error:
         raise ServerUnavailable(f"no sentry within {START_S:g} s") from error

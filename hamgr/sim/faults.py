@@ -16,6 +16,8 @@ Fault = Callable[[World, random.Random, str], None]
 
 BACK_AFTER_S = 1.0
 UNBOUNDED = 1_000_000
+PROMOTION_WITHIN_S = 3.0
+PROMOTION_LOOK_S = 0.01
 
 
 def _during(world: World, after_s: float, do: Callable[[], None]) -> None:
@@ -71,14 +73,12 @@ def kill_both(world: World, _dice: random.Random, name: str) -> None:
 
 
 def lose_control(world: World, dice: random.Random, name: str) -> None:
-    """Agent and guard are gone for good: whatever ends the server then has to be inside it. Not while it becomes a
-    primary: until it is one it has no sentry (docs/adr/0009).
+    """Agent and guard are gone for good: whatever ends the server then has to be inside it. Not while a server starts
+    as a primary: until it lets sessions in it has no sentry (docs/adr/0009).
     """
-    server, state = world.servers[name], world.agents[name].state
-    becomes_primary = state.running(actions.Promote) or state.running(actions.StartPrimary)
-    if server.has_sentry or not (server.may_acknowledge or becomes_primary):
-        world.hosts[name].kill_control()
-        world.hosts[name].is_abandoned = True
+    server, starts = world.servers[name], world.agents[name].state.running(actions.StartPrimary)
+    if server.has_sentry or not (server.may_acknowledge or starts):
+        _abandon(world, name)
     else:
         kill_both(world, dice, name)
 
@@ -279,6 +279,26 @@ def shorten_ttl_and_lose_control(world: World, dice: random.Random, name: str) -
     _during(world, 1.0 + dice.uniform(0.0, 0.2), lambda: lose_control(world, dice, leader))
 
 
+def lose_control_in_promotion(world: World, dice: random.Random, name: str) -> None:
+    """The lead is handed over, and whoever is promoted loses guard and agent meanwhile."""
+    switchover(world, dice, world.leader() or name)
+    end, late_s = world.now + PROMOTION_WITHIN_S, dice.uniform(0.0, 0.2)
+
+    def look() -> None:
+        promoted = [each for each, agent in world.agents.items() if agent.state.running(actions.Promote)]
+        if promoted:
+            _during(world, late_s, lambda: _abandon(world, promoted[0]))
+        elif world.now < end:
+            _during(world, PROMOTION_LOOK_S, look)
+
+    look()
+
+
+def _abandon(world: World, name: str) -> None:
+    world.hosts[name].kill_control()
+    world.hosts[name].is_abandoned = True
+
+
 FAULTS: tuple[Fault, ...] = (
     crash_server, crash_server, kill_postmaster, kill_postmaster, hang_server, kill_agent, freeze_agent, kill_guard,
     freeze_guard, kill_both, lose_control, lose_host, lose_host, suspend_host, suspend_host,
@@ -287,7 +307,7 @@ FAULTS: tuple[Fault, ...] = (
     slow_replies, slow_etcd, slow_etcd_and_lose_host, slow_etcd_and_lose_host, lossy_etcd, etcd_elects, etcd_gone,
     full_disk, hung_disk, lag, lag_and_lose_leader, switchover, switchover, switchover, failover, restart, reinitialize,
     terminate, replace_agent, pool_gone, pool_busy, change_sync, toggle_failsafe, change_ttl, change_ttl,
-    shorten_ttl_and_lose_control,
+    shorten_ttl_and_lose_control, lose_control_in_promotion,
 )  # fmt: skip
 
 TAKERS: tuple[Fault, ...] = (

@@ -13,6 +13,8 @@ class Mutant(Enum):
     """Nobody kills the server at the deadline, and nobody starts a dead agent again."""
     LEASE_FROM_REPLY = "lease-from-reply"
     """A renewal counts from when its answer came, not from when it was sent."""
+    SENTRY_TOO_LATE = "sentry-too-late"
+    """A replica gets its sentry only after it was promoted."""
     POSTMASTER_ONLY = "postmaster-only"
     """Whoever kills the server kills its postmaster, and leaves the backends to themselves."""
     BALLOTS_NOT_COMPARED = "ballots-not-compared"

@@ -22,6 +22,7 @@ class Renewal:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
+        self._confirmed: tuple[int, Instant] = (0, Instant(0.0))
 
     def begin(self) -> None:
         """It renews from now on, for as long as this agent lives."""
@@ -42,6 +43,11 @@ class Renewal:
         if not lease_id or sent_at >= agent.permit_until or not agent.guard.looks_alive:
             return RETRY_S
         began, within_s = ground.now, policy.retry_timeout_s
+        if self._confirmed[0] == lease_id and sent_at >= self._confirmed[1]:
+            answer = yield ask(ground, agent, agent.name, lambda: ground.etcd.view(sent_at), within_s / 2)
+            if not isinstance(answer, ClusterView):
+                return (yield from self._failed(answer, began + within_s))
+            sent_at = agent.clock_now()
         answer = yield ask(ground, agent, agent.name, lambda: ground.etcd.renew(lease_id, ground.now), within_s / 2)
         ttl_s = answer
         if ttl_s == 0.0:
@@ -54,6 +60,7 @@ class Renewal:
         if ground.mutant is Mutant.LEASE_FROM_REPLY:
             sent_at = agent.clock_now()
         deadline = deadline_of(sent_at, ttl_s)
+        self._confirmed = (lease_id, deadline)
         self._extend(deadline, lease_id, answer)
         agent.post(Renewed(lease_id, deadline, ttl_s, answer))
         return max(0.0, renew_interval_of(ttl_s, policy.loop_wait_s) - (ground.now - began))

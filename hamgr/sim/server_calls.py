@@ -14,6 +14,7 @@ from hamgr.core.slotnames import slot_name
 from hamgr.core.units import Instant, Lsn, Term, Timeline
 from hamgr.sim.agent import Agent
 from hamgr.sim.guard import kill_tree
+from hamgr.sim.mutants import Mutant
 from hamgr.sim.postgres import Disk
 from hamgr.sim.steps import Steps
 from hamgr.sim.wal import contains
@@ -182,6 +183,7 @@ def promote(agent: Agent, action: actions.Promote) -> Steps:
         yield PROMOTE_TIMEOUT_S / 10
         return NO_SERVER
     if server.in_recovery:
+        _post_sentry(agent)
         server.set_sync(action.sync, 0.0)
         agent.shared.replication.stop_receiver(server)
         takes_s = _draw(agent, agent.ground.pace.promote)
@@ -285,8 +287,14 @@ def ensure_sentry(agent: Agent, _action: actions.EnsureSentry) -> Steps:
     server = agent.server
     if server.phase is not Phase.RUNNING or server.is_frozen:
         return NO_SERVER
-    server.has_sentry = True
+    _post_sentry(agent)
     return DONE
+
+
+def _post_sentry(agent: Agent) -> None:
+    server = agent.server
+    if not (server.in_recovery and agent.ground.mutant is Mutant.SENTRY_TOO_LATE):
+        server.has_sentry = True
 
 
 def apply_config(agent: Agent, _action: actions.ApplyConfig) -> Steps:

@@ -233,6 +233,19 @@ def test_a_store_without_answer_is_told_and_asked_again(bench: Bench) -> None:
     assert bench.page.deadline_ns > before
 
 
+def test_past_its_deadline_a_lease_is_renewed_only_once_etcd_was_heard_again(bench: Bench) -> None:
+    bench.renew(view(), after(now(), -2 * TTL_S))
+    assert (len(bench.etcd.renewed), bench.etcd.reads) == (1, [])
+    bench.etcd.read_fails = True
+    assert bench.once() == RETRY_S
+    assert (len(bench.etcd.renewed), len(bench.etcd.reads)) == (1, 1)
+    bench.etcd.read_fails = False
+    bench.renew(view(), now())
+    assert (len(bench.etcd.renewed), len(bench.etcd.reads)) == (2, 2)
+    bench.renew(view(), now())
+    assert (len(bench.etcd.renewed), len(bench.etcd.reads)) == (3, 2)
+
+
 def test_after_its_end_nothing_is_renewed(bench: Bench) -> None:
     bench.renewer.permit(LEASE, FAR, POLICY)
     bench.renewer.end()

@@ -31,7 +31,7 @@ from hamgr.core.quorum import SyncRule
 from hamgr.core.result import Result
 from hamgr.core.units import Instant, Lsn, Term, Timeline, after
 from hamgr.postgres.config import LogicalSlot, LogicalSlots
-from hamgr.postgres.errors import Diverged, ServerBroken, ServerUnavailable
+from hamgr.postgres.errors import Diverged, ServerBroken, ServerRefused, ServerUnavailable
 from hamgr.postgres.process import Ending
 from hamgr.postgres.promote import Promotion
 from tests.agent.workbench import LEASE, SERVER, TERM, Bench, dispossessed, leading, replica, view
@@ -111,12 +111,30 @@ async def test_a_replica_is_promoted_under_an_armed_guard(bench: Bench) -> None:
         PROMOTION if (old_timeline, sync) == (bench.state.server.timeline, RULE) else None
     )
     outcome = await promote(bench.world, actions.Promote(TERM, RULE))
-    assert bench.log == ["arm", "promote"]
+    assert bench.log == ["arm", "ensure_sentry", "promote"]
     assert bench.link.armed_with == [(bench.state.lease.deadline, SERVER, TERM, LEASE)]
     value = outcome.value
     assert isinstance(value, Promoted)
     assert (value.timeline, value.lsn, value.promoted_at) == (Timeline(5), Lsn(0x5000), Instant(7.0))
     assert value.writable_at <= now()
+
+
+@pytest.mark.parametrize("how", ["refused", "not in time"])
+async def test_a_replica_that_gets_no_sentry_is_promoted_all_the_same(
+    bench: Bench, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = ServerRefused("no sentry: no room") if how == "refused" else TimeoutError()
+    bench.server.answers.update(promote=PROMOTION, ensure_sentry=refused)
+    assert (await promote(bench.world, actions.Promote(TERM, RULE))).result is Result.DONE
+    assert bench.log == ["arm", "ensure_sentry", "promote"]
+    assert "without a sentry" in caplog.text
+
+
+async def test_the_key_is_looked_at_again_once_there_is_a_sentry(bench: Bench) -> None:
+    bench.server.answers["ensure_sentry"] = lambda _page: setattr(bench, "state", dispossessed())
+    outcome = await promote(bench.world, actions.Promote(TERM))
+    assert (outcome.result, outcome.code) == (Result.REFUSED, "not_entitled")
+    assert bench.log == ["arm", "ensure_sentry"]
 
 
 async def test_a_server_that_is_a_primary_already_is_verified_only_and_keeps_its_rule(bench: Bench) -> None:

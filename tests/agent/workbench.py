@@ -22,6 +22,7 @@ from hamgr.core.units import Instant, Lsn, Term, Timeline, after
 from hamgr.dcs.etcd import EtcdStore
 from hamgr.dcs.keys import ScopeKeys
 from hamgr.postgres.config import Credentials, ServerConfig
+from hamgr.postgres.sentry import WatchedPage
 from tests.dcs.fake import FakeClient, FakeEtcd
 
 LEASE = 7
@@ -80,6 +81,7 @@ class Calls:
         return call
 
 
+WATCHED = WatchedPage("/run/hamgr/page", b"page", arming_at=8, fenced_arming_at=16, deadline_at=24)
 STANDING = GuardStanding(
     is_alive=True,
     pid=77,
@@ -103,6 +105,7 @@ class FakeLink:
     limited_to: list[tuple[Instant, int]] = field(default_factory=list)
     promised_until: Instant | None = None
     standing: GuardStanding = STANDING
+    watched: WatchedPage = WATCHED
 
     async def arm(self, *given: Any) -> None:
         self.log.append("arm")

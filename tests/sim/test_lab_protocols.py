@@ -7,6 +7,7 @@ from statistics import median
 
 import pytest
 
+from hamgr.core.policy import Policy
 from hamgr.sim.lab.bully import ANSWER_S, SILENCE_S
 from hamgr.sim.lab.cluster import Cluster
 from hamgr.sim.lab.faults import BY_KEY as FAULTS
@@ -73,6 +74,15 @@ def test_bully_is_quick_and_has_a_leader_on_each_side_of_a_partition() -> None:
     for seen in trials("bully", "cut-leader", 5, 3):
         assert SILENCE_S - 0.5 < seen.gap_s < SILENCE_S + 2 * ANSWER_S + PROMOTION_S + 0.3
         assert seen.two_s > 40.0
+
+
+def test_calls_that_come_late_do_not_beget_more_calls_than_they_are() -> None:
+    messages = []
+    for members in (15, 51):
+        cluster = BY_KEY["bully"].build(random.Random(1), Setting(members))
+        run_trial(lambda _dice, _setting, made=cluster: made, FAULTS["loss"], members, 1)
+        messages.append(cluster.network.messages)
+    assert messages[1] < 51 / 15 * 2 * messages[0]
 
 
 def test_a_high_id_that_flaps_takes_the_lead_again_and_again() -> None:
@@ -149,6 +159,10 @@ def test_hamgr_never_has_two_leaders(fault: str) -> None:
 def test_hamgr_changes_no_leader_for_a_frozen_agent_or_a_slow_member() -> None:
     for fault in ("freeze-agent", "slow-leader", "slow-follower", "cut-followers", "loss"):
         assert not any(seen.changes or seen.gap_s for seen in trials("hamgr", fault, 3, 2))
+
+
+def test_a_leader_that_hears_nothing_of_etcd_does_not_keep_the_key() -> None:
+    assert all(seen.gap_s < 2 * Policy().ttl_s + 1.0 for seen in trials("hamgr", "deaf", 3, 4))
 
 
 def test_hamgr_in_synchronous_mode_loses_nothing() -> None:

@@ -19,6 +19,7 @@ OF_SAFETY = (
 CATCHING = (
     (Mutant.NO_GUARD, None, ("isolate", "freeze_agent"), 50),
     (Mutant.LEASE_FROM_REPLY, None, ("slow_replies",), 100),
+    (Mutant.SENTRY_TOO_LATE, None, ("lose_control_in_promotion",), 50),
     (Mutant.POSTMASTER_ONLY, None, ("kill_postmaster", "isolate"), 50),
     (Mutant.BALLOTS_NOT_COMPARED, None, ("slow_etcd_and_lose_host",), 100),
     (Mutant.PROMISE_IGNORED, None, ("cut_etcd",), 50),

@@ -37,13 +37,14 @@ class BullyNode(Node):
         super().__init__(field, name, rank, clock)
         self.leader = ""
         self._is_electing = False
+        self._called_at: float | None = None
         self._silence = Timer(self, self._elect)
         self._answer = Timer(self, self._win)
         self._beat = Timer(self, self._say_that_i_lead)
 
     def start(self) -> None:
         """Back again: it bullies whoever leads out of the lead, unless somebody stronger is there."""
-        self.leader, self._is_electing = "", False
+        self.leader, self._is_electing, self._called_at = "", False, None
         for timer in (self._silence, self._answer, self._beat):
             timer.reset()
         self._elect()
@@ -53,7 +54,7 @@ class BullyNode(Node):
             self.send(source, Word.ANSWER)
             if self.leader == self.name:
                 self._say_that_i_lead()
-            elif not self._is_electing:
+            elif not self._is_electing and not self._has_just_called():
                 self._elect()
         elif message is Word.ANSWER:
             self._answer.stop()
@@ -76,8 +77,15 @@ class BullyNode(Node):
         self.database.demote()
         self.database.follow(source)
 
+    def _has_just_called(self) -> bool:
+        """A call that comes late belongs to the election that was. Else, where messages are late, each call begets
+        more than one, and in a large cluster they grow without end.
+        """
+        return self._called_at is not None and self.local_now() - self._called_at < VICTORY_S
+
     def _elect(self) -> None:
         self._is_electing = True
+        self._called_at = self.local_now()
         self.field.on_notice()
         stronger = [node.name for node in self.others if node.rank > self.rank]
         if not stronger:
