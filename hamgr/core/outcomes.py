@@ -175,8 +175,8 @@ def _started(state: State, fact: ActionEnded) -> State:
     if not _is_done(fact):
         return _unfit_to_stream(state, fact.outcome.code)
     in_place = isinstance(fact.action, actions.StartPrimary) and state.crash is not None
-    started_at = fact.at if in_place else state.started_in_place_at
-    return state._replace(crash=None, started_in_place_at=started_at, hand_over=None, not_streaming_since=None)
+    starts = (*state.starts_in_place[-1:], fact.at) if in_place else state.starts_in_place
+    return state._replace(crash=None, starts_in_place=starts, hand_over=None, not_streaming_since=None)
 
 
 def _history_checked(state: State, fact: ActionEnded) -> State:

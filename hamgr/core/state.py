@@ -164,8 +164,8 @@ class State(NamedTuple):
     progress: str = ""
     failures: tuple[Failure, ...] = ()
     crash: Crash | None = None
-    started_in_place_at: Instant | None = None
-    """When this server was last started again as a primary after a crash."""
+    starts_in_place: tuple[Instant, ...] = ()
+    """The last two times at which this server was started again as a primary after a crash, oldest first."""
     hand_over: HandOver | None = None
     vacancy: Vacancy | None = None
     passage: Passage | None = None

@@ -107,11 +107,11 @@ def _nobody_can_take(scene: Scene, end: Lsn) -> bool:
 
 
 def _is_hopeless_here(scene: Scene, crash: Crash) -> bool:
-    """It dies again right after its start, or its disk is what failed."""
+    """It dies again and again right after its start, or its disk is what failed."""
     if scene.state.illness(Vital.DATA_DISK, Vital.WAL_DISK):
         return True
-    started_at = scene.state.started_in_place_at
-    return started_at is not None and crash.at - started_at < DIES_AT_ONCE_S
+    starts = scene.state.starts_in_place
+    return len(starts) == 2 and crash.at - starts[0] < 2 * DIES_AT_ONCE_S
 
 
 def _start_in_place(scene: Scene) -> Verdict:
