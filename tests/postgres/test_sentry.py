@@ -249,6 +249,20 @@ async def test_it_runs_on_a_standby_and_through_its_promotion(lab: Lab) -> None:
     assert (await primary.probe()).is_primary
 
 
+async def test_on_a_standby_that_is_not_promoted_it_ends_by_itself(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sentry, "USELESS_S", 0.5)
+    primary = await lab.primary()
+    idle, busy = Watched(lab, await lab.standby(primary)), Watched(lab, primary)
+    for place in (idle, busy):
+        assert await place.server.ensure_sentry(place.watched)
+
+    async def has_ended() -> bool:
+        return not await idle.sentries()
+
+    await wait_until(has_ended, "it has ended")
+    assert await busy.sentries()
+
+
 async def test_a_fast_stop_finds_it_asleep(place: Watched) -> None:
     (pid,) = await place.sentries()
     await place.server.stop(DEADLINE_S)
