@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from hamgr.core.quorum import BLOCKED, SyncRule
+from hamgr.core.synchronous import rule_of
 from hamgr.postgres import configuration
 from hamgr.postgres import sql as sql_access
 from hamgr.postgres.config import ServerConfig
@@ -27,9 +28,12 @@ POLL_S = 0.002
 SHOWN = "SELECT current_setting('synchronous_standby_names'), pg_conf_load_time()::text"
 
 RELEASERS = """
-SELECT application_name, sync_priority FROM pg_stat_replication WHERE state = 'streaming' AND flush_lsn IS NOT NULL
+SELECT application_name, CASE WHEN flush_lsn IS NOT NULL THEN sync_priority END
+FROM pg_stat_replication WHERE state = 'streaming'
 """
-"""Walsenders that may release a commit, each with the place in the list that it has read its standby to have."""
+"""Walsenders that may release a commit, each with the place in the list that it has read its standby to have. NULL: not
+shown before its standby has told a position; it may release by what it has read as soon as that comes.
+"""
 
 
 class SyncSetting:
@@ -72,7 +76,7 @@ class SyncSetting:
             await self._wait_until_commits_wait()
         if rule != BLOCKED:
             await self._take_over(rule.text)
-            await self._wait_until_released_by(rule)
+            await self._wait_until_released_by(rule, rule_of(former) if former else None)
 
     async def _written(self) -> str | None:
         return await self._disk.run(lambda: configuration.read_sync(self._config), "read the synchronous setting")
@@ -122,9 +126,15 @@ class SyncSetting:
         finally:
             commit.cancel()
 
-    async def _wait_until_released_by(self, rule: SyncRule) -> None:
+    async def _wait_until_released_by(self, rule: SyncRule, former: SyncRule | None) -> None:
         """No walsender goes by another list any more. A frozen one could, once it is thawed."""
-        while any(place != place_of(name, rule) for name, place in await self._sql.query(RELEASERS)):  # noqa: ASYNC110
+
+        def may_go_by_another(name: str, place: int | None) -> bool:
+            if place is None:
+                return former is not None and place_of(name, former) != 0
+            return place != place_of(name, rule)
+
+        while any(may_go_by_another(*each) for each in await self._sql.query(RELEASERS)):  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
 
 

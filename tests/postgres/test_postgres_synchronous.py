@@ -150,6 +150,31 @@ async def test_a_rule_is_not_in_force_while_a_sender_goes_by_the_former(lab: Lab
     assert await waits_for_standbys(one)
 
 
+@pytest.mark.usefixtures("soon_given_up")
+async def test_a_sender_that_was_told_no_position_yet_may_go_by_the_former_rule_as_soon_as_it_is(lab: Lab) -> None:
+    """pg_receivewal tells none; nor does a standby in its first moment."""
+    one = await lab.primary()
+    await one.set_sync(TWO)
+    received, config = lab.root / "received", one.config
+    received.mkdir()
+    dsn = f"host={config.sockets} port={config.port} user={config.superuser.username} application_name=two"
+    program = [str(one.bin_dir / "pg_receivewal"), "-D", str(received), "-d", dsn, "-w"]
+    password = {"PGPASSWORD": config.superuser.password}
+    receiver = await asyncio.create_subprocess_exec(*program, env=os.environ | password)
+    try:
+        await wait_until(lambda: _streams(one), "it streams")
+        with pytest.raises(ServerUnavailable):
+            await one.set_sync(GONE)
+    finally:
+        receiver.kill()
+        await receiver.wait()
+    await one.set_sync(GONE)
+
+
+async def _streams(server: LocalServer) -> bool:
+    return bool(await server.query("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'"))
+
+
 def test_the_place_in_a_list_is_counted_as_the_server_counts_it() -> None:
     rule = SyncRule(("a", "B"), 1)
     assert [place_of(name, rule) for name in ("A", "b", "c")] == [1, 2, 0]
