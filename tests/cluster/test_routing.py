@@ -65,7 +65,7 @@ def test_no_transaction_fails_when_the_lead_is_handed_over(cluster: Cluster, fro
     frontage.start(through_haproxy=way == "HAProxy")
     balancers = [frontage.balancer_entry()] if way == "HAProxy" else []
     frontage.tell([frontage.pool_entry()], balancers, owner="" if balancers else cluster.replicas()[0].name)
-    load = Pgbench(frontage, frontage.pool_dsn(), seconds=20, rate=RATE)
+    load = Pgbench(frontage, frontage.pool_dsn(), seconds=10, rate=RATE)
     new = switch_over(cluster)
     seen = load.transactions()
     wait_until("clients go on at the new leader", lambda: load.transactions() > seen)
@@ -81,7 +81,7 @@ def test_no_transaction_fails_when_the_leader_is_stopped_in_order(cluster: Clust
     frontage.start(through_haproxy=True)
     frontage.tell([frontage.pool_entry()], [frontage.balancer_entry()])
     former = cluster.need_leader()
-    load = Pgbench(frontage, frontage.pool_dsn(), seconds=20, rate=RATE)
+    load = Pgbench(frontage, frontage.pool_dsn(), seconds=10, rate=RATE)
     assert stop(former) == 0
     wait_until("another leads", lambda: cluster.leader() not in (None, former))
     bearing = load.end()

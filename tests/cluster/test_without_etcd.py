@@ -20,7 +20,7 @@ from tests.cluster.bench import TTL_S, sql, term, wait_until
 
 pytestmark = pytest.mark.cluster
 
-OUTAGE_S = 4.0 * TTL_S
+OUTAGE_S = 2.5 * TTL_S
 LONGEST_RESTART_S = TTL_S / 2
 
 
