@@ -42,6 +42,10 @@ from hamgr.core.units import Instant, Lsn, WallTime, after
 ROSTER_PATIENCE_S = 10.0
 """For so long at least a member may be away and still be counted on."""
 
+IDLE_STATUS_S = 10.0
+IDLE_BYTES = 8192
+"""A position that moved by less is written every IDLE_STATUS_S only; a busy server moves by more within a loop_wait."""
+
 SLOTS_CHECK_S = 30.0
 SENTRY_CHECK_S = 5.0
 HISTORY_LINES = 100
@@ -100,13 +104,26 @@ def _member(scene: Scene, note: str, xlog_location: Lsn, *, lease_id: int = 0, m
 
 
 def keep_status(scene: Scene, _note: str) -> Iterator[Action | Instant]:
-    """The leader's position, at most once per loop_wait and only when it moved."""
+    """The leader's position, at most once per loop_wait and only when it moved: seldom where it hardly did, since the
+    commits that show whether a server is well move it, too.
+    """
     if not scene.server.is_primary:
         return
     status = Status(scene.server.written_lsn, scene.server.timeline, _positions(scene), lost_slots=logical.lost(scene))
-    if replace(scene.view.status, mod_revision=0) == status:
+    present = replace(scene.view.status, mod_revision=0)
+    if present == status:
         return
-    yield _once_in(scene.policy.loop_wait_s, scene.state.status_written_at, PutStatus(status), scene.now)
+    pause_s = scene.policy.loop_wait_s
+    if _is_nearly(present, status):
+        pause_s = max(pause_s, IDLE_STATUS_S)
+    yield _once_in(pause_s, scene.state.status_written_at, PutStatus(status), scene.now)
+
+
+def _is_nearly(old: Status, new: Status) -> bool:
+    if (old.timeline, old.slots.keys(), old.lost_slots) != (new.timeline, new.slots.keys(), new.lost_slots):
+        return False
+    moves = [new.optime - old.optime, *(lsn - old.slots[name] for name, lsn in new.slots.items())]
+    return all(abs(move) < IDLE_BYTES for move in moves)
 
 
 def _once_in(pause_s: float, last_at: Instant | None, action: Action, now: Instant) -> Action | Instant:
