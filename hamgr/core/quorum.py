@@ -38,6 +38,16 @@ class SyncRule:
         names = ", ".join('"' + name.replace('"', '""') + '"' for name in self.names)
         return f"{'ANY' if self.any_of else 'FIRST'} {self.count} ({names})"
 
+    def place_of(self, name: str) -> int:
+        """pg_stat_replication.sync_priority of a standby of that name; 0: commits do not wait for it.
+
+        Source: src/backend/replication/syncrep.c, SyncRepGetStandbyPriority (names are compared without case).
+        """
+        names = [each.lower() for each in self.names]
+        if name.lower() not in names:
+            return 0
+        return 1 if self.any_of else names.index(name.lower()) + 1
+
 
 ALONE = SyncRule()
 """Commits wait for no standby."""

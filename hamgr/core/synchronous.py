@@ -41,11 +41,11 @@ def _goes_by(walsenders: tuple[Walsender, ...], rule: SyncRule) -> bool:
 
     Source: src/backend/replication/syncrep.c, SyncRepInitConfig.
     """
-    return all((sender.sync_priority > 0) == (sender.application_name in rule.names) for sender in walsenders)
+    return all((sender.sync_priority > 0) == (rule.place_of(sender.application_name) > 0) for sender in walsenders)
 
 
 def _named(walsenders: tuple[Walsender, ...], rule: SyncRule) -> tuple[Walsender, ...]:
-    return tuple(sender for sender in walsenders if sender.application_name in rule.names)
+    return tuple(sender for sender in walsenders if rule.place_of(sender.application_name))
 
 
 def wanted_rule(scene: Scene) -> SyncRule:

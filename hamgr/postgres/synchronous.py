@@ -131,19 +131,8 @@ class SyncSetting:
 
         def may_go_by_another(name: str, place: int | None) -> bool:
             if place is None:
-                return former is not None and place_of(name, former) != 0
-            return place != place_of(name, rule)
+                return former is not None and former.place_of(name) != 0
+            return place != rule.place_of(name)
 
         while any(may_go_by_another(*each) for each in await self._sql.query(RELEASERS)):  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
-
-
-def place_of(name: str, rule: SyncRule) -> int:
-    """pg_stat_replication.sync_priority of a standby of that name under the rule.
-
-    Source: src/backend/replication/syncrep.c, SyncRepGetStandbyPriority (names are compared without case).
-    """
-    names = [each.lower() for each in rule.names]
-    if name.lower() not in names:
-        return 0
-    return 1 if rule.any_of else names.index(name.lower()) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, combinations
 
 import pytest
@@ -137,3 +138,9 @@ def test_a_rule_reads_as_postgresql_wants_it() -> None:
     assert SyncRule(("a", 'b"c'), 2).text == 'FIRST 2 ("a", "b""c")'
     assert SyncRule(("a", "b"), 1, any_of=True).text == 'ANY 1 ("a", "b")'
     assert ALONE.text == ""
+
+
+def test_the_place_in_a_list_is_counted_as_the_server_counts_it() -> None:
+    rule = SyncRule(("a", "B"), 1)
+    assert [rule.place_of(name) for name in ("A", "b", "c")] == [1, 2, 0]
+    assert [replace(rule, any_of=True).place_of(name) for name in ("A", "b", "c")] == [1, 1, 0]

@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 
 import pytest
 from pglab import Lab, at, has_all_of, streams, wait_until
@@ -19,7 +18,6 @@ from hamgr.postgres import receiver, sql, synchronous
 from hamgr.postgres.errors import ServerUnavailable
 from hamgr.postgres.promote import COMMIT
 from hamgr.postgres.server import LocalServer
-from hamgr.postgres.synchronous import place_of
 
 GONE = SyncRule(("gone",), 1)
 TWO = SyncRule(("two",), 1)
@@ -173,12 +171,6 @@ async def test_a_sender_that_was_told_no_position_yet_may_go_by_the_former_rule_
 
 async def _streams(server: LocalServer) -> bool:
     return bool(await server.query("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'"))
-
-
-def test_the_place_in_a_list_is_counted_as_the_server_counts_it() -> None:
-    rule = SyncRule(("a", "B"), 1)
-    assert [place_of(name, rule) for name in ("A", "b", "c")] == [1, 2, 0]
-    assert [place_of(name, replace(rule, any_of=True)) for name in ("A", "b", "c")] == [1, 1, 0]
 
 
 # -- promotion -------------------------------------------------------------------------------------------------
