@@ -22,8 +22,8 @@ from hamgr.core.actions import (
     SetSync,
 )
 from hamgr.core.facts import StoreFailed
-from hamgr.core.result import Outcome, Result
-from hamgr.dcs.errors import OutcomeUnknown, StoreError
+from hamgr.core.result import NOT_SENT, Outcome, Result
+from hamgr.dcs.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from hamgr.postgres.errors import ServerError, ServerUnavailable
 
 CALLS = {**SERVER_CALLS, **STORE_CALLS, **PEER_CALLS, **ROUTE_CALLS}
@@ -73,7 +73,7 @@ async def _attempt(world: World, action: Action) -> Outcome:
         return Outcome(Result.UNKNOWN, "unknown", str(error))
     except StoreError as error:
         world.post(StoreFailed(now(), str(error)))
-        return Outcome(Result.FAILED, "store", str(error))
+        return Outcome(Result.FAILED, NOT_SENT if isinstance(error, StoreUnavailable) else "store", str(error))
     except ServerUnavailable as error:
         return Outcome(Result.FAILED, "timeout", _words(error))
     except ServerError as error:

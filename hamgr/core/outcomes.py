@@ -12,7 +12,7 @@ from hamgr.core.cluster import Ballot
 from hamgr.core.facts import ActionEnded
 from hamgr.core.pipeline import Passage
 from hamgr.core.policy import deadline_of
-from hamgr.core.result import Result
+from hamgr.core.result import NOT_SENT, Result
 from hamgr.core.route_outcomes import ROUTE_MARKS
 from hamgr.core.state import Crash, Failure, HandOver, State
 from hamgr.core.units import Instant, Lsn, Term, Timeline
@@ -68,7 +68,11 @@ def _with_failures(state: State, fact: ActionEnded) -> State:
     before = state.failure(kind)
     is_in_a_row = before is not None and fact.at - before.at < FORGET_FAILURES_S
     count = before.count + 1 if before is not None and is_in_a_row else 1
-    failure = Failure(kind, fact.outcome.code, fact.outcome.text, count, fact.at)
+    code = fact.outcome.code
+    if code == NOT_SENT and before is not None:
+        # What was sent before may take effect yet.
+        code = before.code
+    failure = Failure(kind, code, fact.outcome.text, count, fact.at)
     return state._replace(failures=(*others, failure))
 
 

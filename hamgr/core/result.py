@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+NOT_SENT = "not_sent"
+"""Code of a change that never left this host: it has not taken effect and will not."""
+
 
 class Result(Enum):
     """How an action ended. UNKNOWN: it may have taken effect; only reading back settles it."""

@@ -8,6 +8,7 @@ from hamgr.core.actions import GIVING_AWAY, Action, Upstream
 from hamgr.core.cluster import ClusterView, LeaderKey, Member, Offer, Request, SyncState
 from hamgr.core.policy import KILL_BUDGET_S, STOP_BEFORE_KILL_S, Policy
 from hamgr.core.reasons import Reason
+from hamgr.core.result import NOT_SENT
 from hamgr.core.server import Phase, ServerView
 from hamgr.core.state import State
 from hamgr.core.units import Instant, WallTime, after
@@ -140,7 +141,11 @@ class Scene:
         server started while it can could be a second primary. What failed counts until the key was written afresh, also
         what was refused: a copy that is still on its way may find the comparison to hold again.
         """
-        return not any(self.state.failure(kind.__name__) or self.state.running(kind) for kind in GIVING_AWAY)
+        for kind in GIVING_AWAY:
+            failure = self.state.failure(kind.__name__)
+            if self.state.running(kind) or (failure is not None and failure.code != NOT_SENT):
+                return False
+        return True
 
     @property
     def other_leader(self) -> str:

@@ -43,7 +43,7 @@ def kill_postmaster(world: World, _dice: random.Random, name: str) -> None:
 
 def hang_server(world: World, _dice: random.Random, name: str) -> None:
     server = world.servers[name]
-    if server.is_alive:
+    if server.is_alive and not world.hosts[name].is_abandoned:
         world.clients.leave_in_flight(server)
         server.freeze("fault")
         world.shared.replication.went_silent(server)
@@ -74,10 +74,11 @@ def kill_both(world: World, _dice: random.Random, name: str) -> None:
 
 def lose_control(world: World, dice: random.Random, name: str) -> None:
     """Agent and guard are gone for good: whatever ends the server then has to be inside it. Not while a server starts
-    as a primary: until it lets sessions in it has no sentry (docs/adr/0009).
+    as a primary: until it lets sessions in it has no sentry; nor while it is frozen, and its sentry with it
+    (docs/adr/0009).
     """
     server, starts = world.servers[name], world.agents[name].state.running(actions.StartPrimary)
-    if server.has_sentry or not (server.may_acknowledge or starts):
+    if not server.is_frozen and (server.has_sentry or not (server.may_acknowledge or starts)):
         _abandon(world, name)
     else:
         kill_both(world, dice, name)

@@ -10,7 +10,7 @@ from hamgr.core import actions
 from hamgr.core.cluster import Ballot
 from hamgr.core.facts import ClusterSeen, LeaseGranted, LeaseTried, StoreFailed
 from hamgr.core.policy import deadline_of
-from hamgr.core.result import Outcome, Result
+from hamgr.core.result import NOT_SENT, Outcome, Result
 from hamgr.core.units import Lsn, Timeline
 from hamgr.sim import transactions
 from hamgr.sim.agent import Agent
@@ -45,7 +45,7 @@ def _settle(agent: Agent, do: Callable[[], Any]) -> Generator[Wait, Any, Any]:
 
 def _no_answer(answer: NoAnswer) -> Outcome:
     if answer is NoAnswer.REFUSED:
-        return Outcome(Result.FAILED, "store", "etcd does not answer")
+        return Outcome(Result.FAILED, NOT_SENT, "etcd does not answer")
     return Outcome(Result.UNKNOWN, "unknown", "no answer in time")
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from hamgr.core import actions, facts
-from hamgr.core.cluster import ClusterView, LeaderKey, Member, SyncState
+from hamgr.core.cluster import ClusterView, LeaderKey, Member, Offer, SyncState
 from hamgr.core.decide import decide
 from hamgr.core.observe import observe
 from hamgr.core.policy import Policy
-from hamgr.core.result import Outcome, Result
+from hamgr.core.result import NOT_SENT, Outcome, Result
 from hamgr.core.scene import Scene
 from hamgr.core.server import Phase, ServerIdentity, ServerView, Walsender
 from hamgr.core.state import Lease, Myself, State, SyncInForce
@@ -20,6 +20,8 @@ from hamgr.core.units import Instant, Lsn, Term, Timeline
 NOW = Instant(100.0)
 LEASE_ID = 7
 UNKNOWN = Outcome(Result.UNKNOWN, "unknown", "no answer in time")
+UNSENT = Outcome(Result.FAILED, NOT_SENT, "cannot connect")
+OFFER = Offer("a", Term(1), Timeline(1), Lsn(1000), "server_crashed")
 REFUSED = Outcome(Result.REFUSED, "compare", "a comparison did not hold")
 
 
@@ -104,6 +106,25 @@ def test_an_offer_that_may_still_take_effect_lets_no_server_start(outcome: Outco
     assert not Scene(state, NOW).is_settled
     done = facts.ActionEnded(actions.ReattachLeader(LeaderKey("a", LEASE_ID, 5)), Outcome(Result.DONE), NOW)
     assert Scene(observe(state, done), NOW).is_settled
+
+
+def offered(*outcomes: Outcome) -> State:
+    """The lead was offered that often, each time with that end."""
+    state, offer = leading(SyncState(), "", ()), actions.PutOffer(OFFER, "", 0, 5)
+    for number, outcome in enumerate(outcomes):
+        begun = observe(state, facts.ActionStarted(offer, Instant(NOW + number)))
+        state = observe(begun, facts.ActionEnded(offer, outcome, Instant(NOW + number + 0.1)))
+    return state
+
+
+def test_an_offer_that_never_left_this_host_gives_nothing_away() -> None:
+    assert Scene(offered(UNSENT, UNSENT), NOW).is_settled
+
+
+@pytest.mark.parametrize("sent", [UNKNOWN, REFUSED])
+def test_one_that_was_sent_counts_whatever_became_of_the_next(sent: Outcome) -> None:
+    assert not Scene(offered(sent, UNSENT), NOW).is_settled
+    assert not Scene(offered(UNSENT, sent, UNSENT), NOW).is_settled
 
 
 def test_an_agent_that_adopts_a_lease_without_a_term_counts_on_an_offer_of_its_predecessor() -> None:
