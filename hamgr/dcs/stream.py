@@ -30,7 +30,9 @@ async def watch_prefix(
     while True:
         host = connections.rotation.preferred
         try:
-            async with aclosing(_responses(connections, host, prefix, revision + 1, idle_s)) as responses:
+            # From the last revision seen, not the next one: of a watch that begins in the future late etcd tells no
+            # progress (3.5.30 does not, 3.5.16 did; etcd's pull request 20245). What was seen already is left out.
+            async with aclosing(_responses(connections, host, prefix, max(1, revision), idle_s)) as responses:
                 async for response in responses:
                     if not response.created:
                         # The first answer proves nothing: etcd accepts a watch and then cancels it.
@@ -38,8 +40,8 @@ async def watch_prefix(
                     if response.compact_revision:
                         yield Gap(f"etcd has compacted up to {response.compact_revision}, last seen was {revision}")
                         return
-                    changes = _changes(response, host)
-                    if changes is not None and changes.revision > revision:
+                    changes = _changes(response, host, revision)
+                    if changes is not None:
                         revision = changes.revision
                         yield changes
         except StoreError as failure:
@@ -51,12 +53,14 @@ async def watch_prefix(
         await asyncio.sleep(pause_s)
 
 
-def _changes(response: Any, host: str) -> Changes | None:
+def _changes(response: Any, host: str, revision: int) -> Changes | None:
+    """What came after that revision; None if nothing did."""
     if response.canceled:
         raise StoreRefused(f"etcd at {host}: watch cancelled: {response.cancel_reason or 'no reason given'}")
-    if not response.events:
+    found = [event_of(event) for event in response.events]
+    events = tuple(event for event in found if event.mod_revision > revision)
+    if not events:
         return None
-    events = tuple(event_of(event) for event in response.events)
     # The header's revision may run ahead of the events that were sent (etcd 3.4, progress of an unsynced
     # watch); resuming from it could lose some.
     return Changes(max(event.mod_revision for event in events), events)
