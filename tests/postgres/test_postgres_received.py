@@ -23,7 +23,7 @@ DELAYED = {**CALM, "recovery_min_apply_delay": "1h"}
 
 
 async def insert(server: LocalServer, rows: int = 1) -> None:
-    await server.query("INSERT INTO public.t SELECT generate_series(1, %s)", (rows,))
+    await server.query("INSERT INTO public.t SELECT generate_series(1, %s)", (rows,), timeout_s=20.0)
 
 
 async def acknowledged(primary: LocalServer, standby: str) -> Lsn:

@@ -19,7 +19,7 @@ from hamgr.postgres.server import LocalServer
 
 
 async def insert(server: LocalServer, rows: int = 1) -> None:
-    await server.query("INSERT INTO public.t SELECT generate_series(1, %s)", (rows,))
+    await server.query("INSERT INTO public.t SELECT generate_series(1, %s)", (rows,), timeout_s=20.0)
 
 
 async def count(server: LocalServer) -> int:
