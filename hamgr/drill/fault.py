@@ -20,6 +20,8 @@ Undo = Callable[[], None]
 PRIMARY = frozenset({"primary"})
 REPLICA = frozenset({"replica"})
 STORE = frozenset({"store"})
+PEERS = frozenset({"peers"})
+"""What members say to each other. Without that and without etcd nobody may lead."""
 MACHINE = frozenset({"machine"})
 POOLER = frozenset({"pooler"})
 """HAProxy and PgBouncer."""
@@ -90,7 +92,7 @@ class Fault:
         Without etcd nobody can be elected, and in synchronous mode the last of three members may not be.
         """
         alone = self.takes >= PRIMARY | REPLICA
-        return self.takes >= (PRIMARY | STORE) or (synchronous and alone)
+        return self.takes >= (PRIMARY | STORE) or self.takes >= (PEERS | STORE) or (synchronous and alone)
 
 
 def nothing() -> None:
@@ -125,13 +127,17 @@ def at_once(faults: Sequence[Fault]) -> Fault:
         return all_of(undos)
 
     moves = [fault.moves_leader for fault in faults]
+    takes = NOBODY.union(*(fault.takes for fault in faults))
+    if takes >= PEERS | STORE:
+        # A leader that may not go on is free to be followed by another, once that is possible again.
+        moves.append(None)
     return Fault(
         name="+".join(fault.name for fault in faults),
         title=" and, at the same time, ".join(fault.title for fault in faults),
         arm=arm,
         moves_leader=True if True in moves else None if None in moves else False,
         harms=NOBODY.union(*(fault.harms for fault in faults)),
-        takes=NOBODY.union(*(fault.takes for fault in faults)),
+        takes=takes,
         hold_s=max(fault.hold_s for fault in faults),
         hold_ttls=max(fault.hold_ttls for fault in faults),
         places=ANYWHERE.intersection(*(fault.places for fault in faults)),
@@ -139,7 +145,7 @@ def at_once(faults: Sequence[Fault]) -> Fault:
         needs_clocks=any(fault.needs_clocks for fault in faults),
         weight=min(fault.weight for fault in faults),
         is_survivable=all(fault.is_survivable for fault in faults),
-        most_changes=sum(fault.changes_allowed for fault in faults),
+        most_changes=max(1, sum(fault.changes_allowed for fault in faults)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hamgr.drill.errors import DrillError
-from hamgr.drill.fault import OWN_NETWORK, PRIMARY, Fault, Undo, Victims
+from hamgr.drill.fault import OWN_NETWORK, PEERS, PRIMARY, Fault, Undo, Victims
 from hamgr.drill.machine import Machine, Wiring
 
 
@@ -112,6 +112,7 @@ NETWORK_FAULTS = (
         _cut_from_peers,
         False,
         PRIMARY,
+        takes=PEERS,
         hold_ttls=1.5,
         places=OWN_NETWORK,
     ),
@@ -153,6 +154,7 @@ NETWORK_FAULTS = (
         _one_way_peers,
         False,
         PRIMARY,
+        takes=PEERS,
         hold_ttls=1.5,
         places=OWN_NETWORK,
     ),

@@ -136,6 +136,8 @@ def test_two_at_once_take_whom_either_takes_and_last_as_long_as_the_longer() -> 
         ("postgres-killed+replica-lost", None, 1),
         ("host-lost+replica-lost", True, 1),
         ("again:host-lost", True, 2),
+        ("cut-from-peers+replica-lagging", False, 0),
+        ("cut-from-peers+etcd-frozen", None, 1),
     ],
 )
 def test_leader_moves_as_often_as_the_parts_explain(name: str, moves: bool | None, changes: int) -> None:
@@ -148,6 +150,8 @@ def test_leader_moves_as_often_as_the_parts_explain(name: str, moves: bool | Non
         ("host-lost", False, False),
         ("etcd-gone", False, False),
         ("host-lost+etcd-gone", True, True),
+        ("cut-from-peers", False, False),
+        ("cut-from-peers+etcd-frozen", True, True),
         ("again:host-lost", False, True),
         ("host-lost+replica-lost", False, True),
     ],
