@@ -135,11 +135,17 @@ async def _shows(server: LocalServer, text: str) -> bool:
     return await shown(server) == text
 
 
+async def _may_release(server: LocalServer) -> bool:
+    """The sender streams and has heard what its standby has: before that it releases no commit."""
+    return bool(await server.query("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming' AND sync_priority > 0"))
+
+
 @pytest.mark.usefixtures("soon_given_up")
 async def test_a_rule_is_not_in_force_while_a_sender_goes_by_the_former(lab: Lab) -> None:
     one = await lab.primary()
     await lab.standby(one)
     await one.set_sync(TWO)
+    await wait_until(lambda: _may_release(one), "the sender may release commits")
     with frozen(await pid_of(one, "walsender")):
         with pytest.raises(ServerUnavailable):
             await one.set_sync(GONE)
