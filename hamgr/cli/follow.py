@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,6 @@ from hamgr.cli.timeline import Record
 from hamgr.core.cluster import ClusterView, Member, Request
 from hamgr.dcs.errors import StoreUnavailable
 from hamgr.dcs.etcd import EtcdStore
-from hamgr.dcs.store import ViewChange
 
 CHANGE_TIMEOUT_S = 60.0
 """A hand-over is bounded by the agents far below this; promotion after much replay may take longer than that."""
@@ -80,11 +79,8 @@ async def change_leader(
     """
     log = Log()
     events: Events = asyncio.Queue()
-    # From before it is asked for: every phase is seen, however soon it comes.
-    events.put_nowait(seen := await store.read())
-    changes = store.watch(seen.revision, WATCH_IDLE_S)
     tasks = [
-        asyncio.create_task(_feed_views(store, changes, events)),
+        asyncio.create_task(_feed_views(store, events)),
         asyncio.create_task(_feed_answer(site, request, asked, events)),
     ]
     try:
@@ -121,16 +117,15 @@ async def put_request(store: EtcdStore, request: Request, view: ClusterView) -> 
     return outcome.revision
 
 
-async def _feed_views(store: EtcdStore, changes: AsyncIterator[ViewChange], events: Events) -> None:
+async def _feed_views(store: EtcdStore, events: Events) -> None:
     """Every change of the keys as a view; does not end by itself."""
     while True:
         try:
-            async for change in changes:
-                if isinstance(change, ClusterView):
-                    events.put_nowait(change)
             view = await store.read()
             events.put_nowait(view)
-            changes = store.watch(view.revision, WATCH_IDLE_S)
+            async for change in store.watch(view.revision, WATCH_IDLE_S):
+                if isinstance(change, ClusterView):
+                    events.put_nowait(change)
         except StoreUnavailable as silence:
             click.echo(str(silence), err=True)
             await asyncio.sleep(WATCH_IDLE_S)

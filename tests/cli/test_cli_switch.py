@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -13,21 +14,49 @@ from cli_world import World, record, status
 
 from hamgr.cli import follow
 
+Steps = Callable[[str], bool]
+
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "CHANGE_TIMEOUT_S", 10.0)
 
 
-def hand_over(world: World, to: str, *, by_key: bool = False) -> Callable[[Any], tuple[int, str]]:
-    """What the agents do to the keys in a switchover, one step after the other."""
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    """Waits until the command has shown a step, by its code."""
+    shown: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+    say = follow.Log.say
+
+    def say_and_tell(log: follow.Log, code: str, text: str) -> None:
+        say(log, code, text)
+        shown[code].set()
+
+    monkeypatch.setattr(follow.Log, "say", say_and_tell)
+    return lambda code: shown[code].wait(10.0)
+
+
+def at_once(_code: str) -> bool:
+    return True
+
+
+def hand_over(
+    world: World, to: str, *, by_key: bool = False, after: Steps = at_once
+) -> Callable[[Any], tuple[int, str]]:
+    """What the agents do to the keys in a switchover, one step after the other.
+
+    etcd may tell of steps that follow each other at once in one go, of which only the last is seen: each comes `after`
+    the one before was shown.
+    """
 
     def act(body: Any) -> tuple[int, str]:
         request = {"leader": "p1", "candidate": to}
         if not by_key:
             world.put("failover", request)
+        after("requested")
         offer = {"holder": "p1", "term": 6, "timeline": 3, "lsn": 0x5000200, "cause": "switchover"}
         world.put("failover", {**request, "offer": offer})
+        after("offered")
         world.put_leader(to, 7)
         world.delete("failover")
         world.put("failovers/7", record(7, to, "p1"))
@@ -37,24 +66,21 @@ def hand_over(world: World, to: str, *, by_key: bool = False) -> Callable[[Any],
     return act
 
 
-def test_switchover_asks_the_leader_and_shows_each_phase_and_the_record(world: World) -> None:
-    world.agents["p1"].routes["POST", "/switchover"] = hand_over(world, "p2")
+def test_switchover_asks_the_leader_and_shows_each_phase_and_the_record(world: World, steps: Steps) -> None:
+    world.agents["p1"].routes["POST", "/switchover"] = hand_over(world, "p2", after=steps)
     result = world.run("switchover", "--candidate", "p2", "--force")
     assert result.exit_code == 0, result.output
     method, path, body, authorization = world.agents["p1"].calls[0]
     assert (method, path, body) == ("POST", "/switchover", {"leader": "p1", "candidate": "p2"})
     assert authorization.startswith("Basic ")
     lines = [line for line in result.output.splitlines() if " ms  " in line]
-    steps = [
+    texts = [line.partition(" ms  ")[2] for line in lines[:4]]
+    assert texts == [
         "requested",
         "p1 stopped at 0/5000200 and offers the lead",
         "taken by p2 in term 7",
         "p2 is writable",
     ]
-    texts = [text for line in lines if (text := line.partition(" ms  ")[2]) in steps]
-    # etcd tells of steps that follow each other at once in one go, and only the last of those is seen.
-    assert texts == [step for step in steps if step in texts]
-    assert texts[-2:] == steps[-2:]
     assert "term 7: p2 from p1, switchover" in result.output
 
 
