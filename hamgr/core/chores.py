@@ -114,12 +114,12 @@ def keep_status(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     if present == status:
         return
     pause_s = scene.policy.loop_wait_s
-    if _is_nearly(present, status):
+    if _hardly_moved(present, status):
         pause_s = max(pause_s, IDLE_STATUS_S)
     yield _once_in(pause_s, scene.state.status_written_at, PutStatus(status), scene.now)
 
 
-def _is_nearly(old: Status, new: Status) -> bool:
+def _hardly_moved(old: Status, new: Status) -> bool:
     if (old.timeline, old.slots.keys(), old.lost_slots) != (new.timeline, new.slots.keys(), new.lost_slots):
         return False
     moves = [new.optime - old.optime, *(lsn - old.slots[name] for name, lsn in new.slots.items())]
@@ -215,7 +215,7 @@ def _may_soon_be_promoted(scene: Scene) -> bool:
         return False
     request = view.request
     is_asked = request is not None and request.candidate in ("", scene.me) and request.scheduled_at is None
-    return view.leader is None or (is_asked and view.leader.name != scene.me)
+    return view.leader is None or (is_asked and bool(scene.other_leader))
 
 
 def keep_slots(scene: Scene, _note: str) -> Iterator[Action | Instant]:

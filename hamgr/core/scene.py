@@ -139,7 +139,8 @@ class Scene:
     def is_settled(self) -> bool:
         """Nothing is on its way that gives the key away, and nothing that was sent to can take effect any more: a
         server started while it can could be a second primary. What failed counts until the key was written afresh, also
-        what was refused: a copy that is still on its way may find the comparison to hold again.
+        what was refused: a copy that is still on its way may find the comparison to hold again. What never left this
+        host does not.
         """
         for kind in GIVING_AWAY:
             failure = self.state.failure(kind.__name__)

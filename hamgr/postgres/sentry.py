@@ -24,7 +24,7 @@ from hamgr.postgres.sql import Connection, Sql, connect, with_deadline
 APPLICATION = "hamgr sentry"
 PAUSE_S = 0.1
 USELESS_S = 30.0
-"""On a standby that was not promoted after all it ends."""
+"""After so long on a standby that was not promoted after all it ends."""
 START_S = 5.0
 CLOCK_TOLERANCE_S = 0.1
 STUCK_S = 2.0

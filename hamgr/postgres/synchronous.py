@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
-from hamgr.core.quorum import BLOCKED, SyncRule
+from hamgr.core.quorum import ALONE, BLOCKED, SyncRule
 from hamgr.core.synchronous import rule_of
 from hamgr.postgres import configuration
 from hamgr.postgres import sql as sql_access
@@ -76,7 +76,7 @@ class SyncSetting:
             await self._wait_until_commits_wait()
         if rule != BLOCKED:
             await self._take_over(rule.text)
-            await self._wait_until_released_by(rule, rule_of(former) if former else None)
+            await self._wait_until_released_by(rule, rule_of(former or "") or ALONE)
 
     async def _written(self) -> str | None:
         return await self._disk.run(lambda: configuration.read_sync(self._config), "read the synchronous setting")
@@ -126,13 +126,11 @@ class SyncSetting:
         finally:
             commit.cancel()
 
-    async def _wait_until_released_by(self, rule: SyncRule, former: SyncRule | None) -> None:
+    async def _wait_until_released_by(self, rule: SyncRule, former: SyncRule) -> None:
         """No walsender goes by another list any more. A frozen one could, once it is thawed."""
 
         def may_go_by_another(name: str, place: int | None) -> bool:
-            if place is None:
-                return former is not None and former.place_of(name) != 0
-            return place != rule.place_of(name)
+            return former.place_of(name) != 0 if place is None else place != rule.place_of(name)
 
         while any(may_go_by_another(*each) for each in await self._sql.query(RELEASERS)):  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)

@@ -68,10 +68,10 @@ class Checkers:
             if self._ground.etcd.get("leader", "") in ("", written.host):
                 self._latest = key
         latest = self._latest
-        if latest is None or latest[0] == written.host or latest[1] < written.timeline:
-            # Whoever is on a later timeline took over from it; the two were not leaders at one time.
+        if latest is None or latest[0] == written.host:
             return
-        if written.sent_at > self._first_ack[latest]:
+        # Whoever is on a later timeline took over from it; the two were not leaders at one time.
+        if latest[1] >= written.timeline and written.sent_at > self._first_ack[latest]:
             raise Violation(f"{written.host} acknowledges a write that was sent after {latest[0]} had begun to")
 
     def _judge_late(self, written: Written) -> None:

@@ -72,6 +72,11 @@ def kill_both(world: World, _dice: random.Random, name: str) -> None:
     _during(world, BACK_AFTER_S, lambda: host.begin() if host.is_up else None)
 
 
+def _abandon(world: World, name: str) -> None:
+    world.hosts[name].kill_control()
+    world.hosts[name].is_abandoned = True
+
+
 def lose_control(world: World, dice: random.Random, name: str) -> None:
     """Agent and guard are gone for good: whatever ends the server then has to be inside it. Not while a server starts
     as a primary: until it lets sessions in it has no sentry; nor while it is frozen, and its sentry with it
@@ -293,11 +298,6 @@ def lose_control_in_promotion(world: World, dice: random.Random, name: str) -> N
             _during(world, PROMOTION_LOOK_S, look)
 
     look()
-
-
-def _abandon(world: World, name: str) -> None:
-    world.hosts[name].kill_control()
-    world.hosts[name].is_abandoned = True
 
 
 FAULTS: tuple[Fault, ...] = (

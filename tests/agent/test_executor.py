@@ -12,7 +12,7 @@ from hamgr.agent.executor import CALLS, Bug, execute
 from hamgr.core import actions
 from hamgr.core.actions import AFTER_PROMOTION, Action, Upstream
 from hamgr.core.facts import StoreFailed
-from hamgr.core.result import NOT_SENT, Outcome, Result
+from hamgr.core.result import Outcome, Result
 from hamgr.core.units import Instant, Lsn
 from hamgr.dcs.errors import LeaseExpired, OutcomeUnknown, StoreRefused, StoreUnavailable
 from hamgr.postgres.errors import DiskFull, Diverged, ServerBroken, ServerRefused, ServerUnavailable
@@ -66,12 +66,15 @@ async def test_an_expected_error_is_an_outcome_with_its_code_and_words(
     assert bench.facts == []
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreRefused("no"), LeaseExpired("gone")], ids=repr)
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(StoreUnavailable("away"), "not_sent"), (StoreRefused("no"), "store"), (LeaseExpired("gone"), "store")],
+    ids=repr,
+)
 async def test_an_error_of_the_store_is_told_to_the_loop_as_well(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
 ) -> None:
     answer(monkeypatch, CHECKPOINT, error)
-    code = NOT_SENT if isinstance(error, StoreUnavailable) else "store"
     assert await execute(bench.world, CHECKPOINT) == Outcome(Result.FAILED, code, str(error))
     assert [(type(fact), getattr(fact, "text", "")) for fact in bench.facts] == [(StoreFailed, str(error))]
 

@@ -111,7 +111,7 @@ async def test_positions_of_a_leader_that_is_written_to_reach_all_watches(store:
 
 
 def test_survey_measures_each_step_and_writes_page_and_json(tmp_path: Path) -> None:
-    options = ["--clusters", "1", "--window", "1", "--elections", "1", "--on", "loopback"]
+    options = ["--clusters", "1,2", "--window", "1", "--elections", "1", "--on", "loopback"]
     paths = ["--json", str(tmp_path / "scale.json"), "--markdown", str(tmp_path / "scale.md")]
     ran = subprocess.run(
         [sys.executable, "-m", "hamgr.fleet", *options, *paths],
@@ -125,6 +125,7 @@ def test_survey_measures_each_step_and_writes_page_and_json(tmp_path: Path) -> N
     assert ran.returncode == (0 if value["is_good"] else 1)
     assert [(step["agents"], step["single"]["lost"], step["storm"]["lost"]) for step in value["steps"]] == [
         (3, 1, 1),
+        (6, 1, 1),
     ]
     for step in value["steps"]:
         assert step["single"]["not_taken"] == step["storm"]["not_taken"] == 0

@@ -23,7 +23,8 @@ from hamgr.core.state import Crash
 from hamgr.core.synchronous import first_rule
 from hamgr.core.units import Instant, Lsn, after
 
-DIES_AT_ONCE_S = 10.0
+CRASH_LOOP_S = 20.0
+"""A server that was started in place twice within this time, and died again, does not stay up."""
 """A server that ended so soon after its start is given up even if no replica holds everything (docs/adr/0005)."""
 
 
@@ -111,7 +112,7 @@ def _is_hopeless_here(scene: Scene, crash: Crash) -> bool:
     if scene.state.illness(Vital.DATA_DISK, Vital.WAL_DISK):
         return True
     starts = scene.state.starts_in_place
-    return len(starts) == 2 and crash.at - starts[0] < 2 * DIES_AT_ONCE_S
+    return len(starts) == 2 and crash.at - starts[0] < CRASH_LOOP_S
 
 
 def _start_in_place(scene: Scene) -> Verdict:
