@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,8 +79,8 @@ class Member(BaseMember):
         self.guard = self.host.spawn([str(self.python), *AGENT, str(self.config_path)], self.log, env=environment)
         self._started_pids.append(self.guard.pid)
         with contextlib.suppress(OSError):
-            # As the unit file does: it may take that priority, and does once it is a guard.
-            resource.prlimit(self.guard.pid, resource.RLIMIT_RTPRIO, (1, 1))
+            # As the unit file does. Its children run as everybody else.
+            os.sched_setscheduler(self.guard.pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
     def remove_traces(self) -> None:
         """Nothing is left in the machine's shared memory of a clock of its own. For when the host has ended."""
