@@ -35,9 +35,9 @@ def _call_libc(name: str, *arguments: int) -> None:
         raise OSError(code, f"{name}: {os.strerror(code)}")
 
 
-def _living_processes() -> dict[int, int]:
-    """pid -> parent's pid of every process of this machine that is not a zombie."""
-    parents: dict[int, int] = {}
+def _processes() -> dict[int, tuple[int, bool]]:
+    """pid -> parent's pid, and whether it lives, of every process of this machine."""
+    found: dict[int, tuple[int, bool]] = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
@@ -47,15 +47,18 @@ def _living_processes() -> dict[int, int]:
                 state, parent = stat.read().rpartition(")")[2].split()[:2]
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if state not in _DEAD_STATES:
-            parents[int(entry)] = int(parent)
-    return parents
+        found[int(entry)] = int(parent), state not in _DEAD_STATES
+    return found
 
 
 def descendants(root: int) -> list[int]:
-    """Living descendants of `root`, parents before their children."""
+    """Living descendants of `root`, parents before their children.
+
+    Also those below a zombie: while other threads of it are still ending it is their parent.
+    """
+    processes = _processes()
     children: dict[int, list[int]] = {}
-    for pid, parent in _living_processes().items():
+    for pid, (parent, _) in processes.items():
         children.setdefault(parent, []).append(pid)
     found: list[int] = []
     queue = [root]
@@ -63,7 +66,7 @@ def descendants(root: int) -> list[int]:
         below = children.get(queue.pop(0), [])
         found += below
         queue += below
-    return found
+    return [pid for pid in found if processes[pid][1]]
 
 
 def signal_all(number: int) -> int:

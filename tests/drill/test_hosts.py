@@ -20,6 +20,14 @@ from hamgr.drill.subreaper import descendants
 
 _FAMILY = "setsid sleep 1000 & sleep 1000 & wait"
 
+_MAIN_THREAD_ENDS = """
+import ctypes, subprocess, threading, time
+threading.Thread(target=time.sleep, args=(1000,)).start()
+subprocess.Popen(["sleep", "1000"])
+ctypes.CDLL(None).pthread_exit(None)
+"""
+"""Then /proc shows the process as a zombie, though a thread of it lives on as its child's parent."""
+
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     deadline = time.monotonic() + timeout_s
@@ -47,6 +55,15 @@ def test_kill_all_leaves_nothing_alive_not_even_what_left_the_session(hosts: dic
     pids = family(hosts["a"], room)
     assert hosts["a"].kill_all() >= 3
     assert all(state_of(pid) == "Z" for pid in pids)
+
+
+def test_kill_all_reaches_below_a_process_whose_threads_end_one_by_one(hosts: dict[str, Host], room: Path) -> None:
+    ending = hosts["a"].spawn([sys.executable, "-c", _MAIN_THREAD_ENDS], room / "ending.log", as_account=False)
+    wait_until(lambda: state_of(ending.pid) == "Z")
+    (child,) = descendants(ending.pid)
+    assert child in descendants(hosts["a"].pid)
+    hosts["a"].kill_all()
+    assert state_of(child) == "Z"
 
 
 def test_kill_all_spares_other_hosts(hosts: dict[str, Host], room: Path) -> None:
