@@ -139,9 +139,9 @@ class Journal:
         self._last_ends: dict[str, str] = {}
 
     def decided(self, state: State, decision: Decision, at: Instant) -> None:
-        """A decision was taken. Written if its rule or reason is another than the last time."""
+        """A decision was taken. Written if its reason is another than the last time."""
         steady_values = tuple(item for item in decision.reason.values if item[0] not in CHANGING_VALUES)
-        key = (decision.rule, decision.reason.code, steady_values)
+        key = (decision.reason.code, steady_values)
         if key == self._last:
             return
         self._last = key

@@ -16,6 +16,7 @@ from hamgr.core.policy import (
     SENTRY_BUDGET_S,
     STOP_BEFORE_KILL_S,
     Policy,
+    agent_timeout_of,
 )
 
 ETCD_EXPIRY_S = 0.5
@@ -41,6 +42,9 @@ CHECK_S = 0.25
 
 BUSY_S = 0.1
 """Allowance for a commit that waits for a core or for the disk; 10 ms is usual on a machine with two cores."""
+
+ADOPTION_S = 0.5
+"""What a new agent needs, from its start, to adopt server and lease (DESIGN.md 3)."""
 
 STOP_LATE_S = 0.1
 """How long before its stop a server may have acknowledged last: a client that waits."""
@@ -148,10 +152,18 @@ def _without_loss(policy: Policy) -> tuple[Scenario, ...]:
     why = "the server is not touched; whoever starts anew takes CPU from it"
     quiet = tuple(StageBudget(name, 0.0, busy.get(name, 0.0) / 10, busy.get(name, 0.0), why) for name in STAGES)
     store = "the other members promise to wait" if policy.failsafe_mode else "failsafe_mode is off: as cut off"
-    lost = [Scenario("agent_lost", "", "agent or guard killed or frozen", quiet, "replaced within the lease")]
+    spared = [Scenario("agent_lost", "", "agent or guard killed, guard frozen", quiet, "replaced within the lease")]
+    if _frozen_agent_is_replaced(policy, policy.renew_interval_s):
+        spared.append(Scenario("agent_frozen", "", "agent frozen", quiet, "replaced within the lease"))
     if policy.failsafe_mode:
-        lost.append(Scenario("store_lost", "", "all of etcd lost, or cut off from etcd alone", quiet, store))
-    return tuple(lost)
+        spared.append(Scenario("store_lost", "", "all of etcd lost, or cut off from etcd alone", quiet, store))
+    return tuple(spared)
+
+
+def _frozen_agent_is_replaced(policy: Policy, renewed_before_s: float) -> bool:
+    """Whether a new agent leads on before the guard has to kill, if the last renewal was so long before the freeze."""
+    left_s = policy.ttl_s - policy.margin_s - KILL_BUDGET_S - renewed_before_s
+    return agent_timeout_of(policy.ttl_s) + ADOPTION_S <= left_s
 
 
 def _by_expiry(policy: Policy) -> tuple[Scenario, ...]:
@@ -182,7 +194,8 @@ def _by_expiry(policy: Policy) -> tuple[Scenario, ...]:
     fenced = StageBudget("fence", 0.0, 0.0, 0.0, "the old primary ended before the lease did")
     stopped = until_expiry(KILL_BUDGET_S + STOP_BEFORE_KILL_S, "its agent stops the server, then the lease runs out")
     ended = until_expiry(SENTRY_BUDGET_S, "the sentry ends the server, then the lease runs out")
-    return (
+    killed = until_expiry(KILL_BUDGET_S, "the guard kills the server, then the lease runs out")
+    scenarios = [
         Scenario("host_lost", "leader_lost", "host lost", (detect, fenced, *_election(policy), *_promotion())),
         Scenario(
             "isolated",
@@ -199,7 +212,14 @@ def _by_expiry(policy: Policy) -> tuple[Scenario, ...]:
             still_writing(ended),
             writes_until="fence",
         ),
-    )
+    ]
+    if not _frozen_agent_is_replaced(policy, policy.renew_interval_s):
+        remark = "the ttl is too short for replacing it in time"
+        if _frozen_agent_is_replaced(policy, 0.0):
+            remark += ", unless it froze right after a renewal"
+        frozen = still_writing(killed)
+        scenarios.append(Scenario("agent_frozen", "leader_lost", "agent frozen", frozen, remark, writes_until="fence"))
+    return tuple(scenarios)
 
 
 def _election(policy: Policy) -> tuple[StageBudget, ...]:

@@ -52,6 +52,11 @@ def renew_interval_of(ttl_s: float, loop_wait_s: float) -> float:
     return min(loop_wait_s, (ttl_s - margin_of(ttl_s) - KILL_BUDGET_S) / 4)
 
 
+def agent_timeout_of(ttl_s: float) -> float:
+    """How many seconds without a heartbeat the guard allows an agent, where the host's file does not say."""
+    return min(2.0, 0.4 * ttl_s)
+
+
 def longest_ask_of(ttl_s: float) -> float:
     """When a leader gives up an ask of its peers, in seconds: early enough for another one within the ttl."""
     return min(1.0, ttl_s / 5)

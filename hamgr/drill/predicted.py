@@ -13,7 +13,7 @@ Gap = tuple[float, float, float]
 _TIMEOUT_S = 30.0
 
 _NO_GAP = (
-    *("agent-killed", "agent-frozen", "agent-replaced", "guard-killed", "guard-frozen", "guard-gone", "control-killed"),
+    *("agent-killed", "agent-replaced", "guard-killed", "guard-frozen", "guard-gone", "control-killed"),
     *("replica-lost", "replica-lagging", "backend-stuck", "cpu-busy", "disk-busy", "clock-ahead", "clock-stepping"),
     *("cut-from-peers", "one-way-peers", "etcd-leader-killed", "etcd-member-killed", "etcd-leader-frozen"),
 )
@@ -33,6 +33,7 @@ SCENARIOS: Mapping[str, str] = {
     "host-frozen": "host_lost",
     "member-lost": "host_lost",
     "isolated": "isolated",
+    "agent-frozen": "agent_frozen",
     "both-gone": "control_lost",
 }
 """Fault -> the name of its scenario in `hamgr validate`; combined faults, and those that depend on load, have none."""

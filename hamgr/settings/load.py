@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hamgr.core.budget import ADOPTION_S
 from hamgr.core.policy import Policy
 from hamgr.settings.dynamic import DynamicSettings, parse_dynamic
 from hamgr.settings.patroni import STORES
@@ -18,9 +19,6 @@ from hamgr.settings.shown import Loaded, leaves
 from hamgr.settings.sort import sort_out, value_problems
 from hamgr.settings.source import Source, add_environment, read_file
 from hamgr.settings.table import Settings
-
-ADOPTION_S = 0.5
-"""What a new agent needs, from its start, to adopt server and lease (DESIGN.md 3)."""
 
 MANAGED = frozenset(
     {

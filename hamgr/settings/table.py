@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
 
+from hamgr.core.policy import agent_timeout_of
 from hamgr.settings.kinds import (
     AbsolutePath,
     Address,
@@ -235,7 +236,7 @@ class GuardSection(Section):
 
     def agent_timeout_for(self, ttl_s: float) -> float:
         """Seconds without heartbeat after which the agent is replaced: in time for the new one to renew."""
-        return self.agent_timeout if self.agent_timeout is not None else min(2.0, 0.4 * ttl_s)
+        return self.agent_timeout if self.agent_timeout is not None else agent_timeout_of(ttl_s)
 
 
 class PgbouncerPool(Role):

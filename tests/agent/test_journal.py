@@ -61,7 +61,7 @@ def test_a_decision_that_is_taken_again_is_written_once(capsys: pytest.CaptureFi
     decided(journal, because(Code.NO_LEASE), rule="another")
     decided(journal, because(Code.WAIT_LEADER))
     decided(journal, because(Code.NO_LEASE))
-    assert len(lines(capsys)) == 4
+    assert len(lines(capsys)) == 3
 
 
 def test_a_decision_whose_values_count_down_is_written_once(capsys: pytest.CaptureFixture[str]) -> None:

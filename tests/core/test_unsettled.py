@@ -11,10 +11,11 @@ from hamgr.core.cluster import ClusterView, LeaderKey, Member, Offer, SyncState
 from hamgr.core.decide import decide
 from hamgr.core.observe import observe
 from hamgr.core.policy import Policy
+from hamgr.core.reasons import Code, because
 from hamgr.core.result import NOT_SENT, Outcome, Result
 from hamgr.core.scene import Scene
 from hamgr.core.server import Phase, ServerIdentity, ServerView, Walsender
-from hamgr.core.state import Lease, Myself, State, SyncInForce
+from hamgr.core.state import Crash, Lease, Myself, State, SyncInForce
 from hamgr.core.units import Instant, Lsn, Term, Timeline
 
 NOW = Instant(100.0)
@@ -140,3 +141,12 @@ def test_the_mode_binds_until_its_leader_has_turned_it_off() -> None:
     off = state._replace(policy=Policy(synchronous_mode="off"))
     assert Scene(off, NOW).electorate is not None
     assert sync_steps(off, NOW) == [actions.SetSync(None)]
+
+
+def test_while_an_offer_is_on_its_way_nothing_else_is_said_or_begun() -> None:
+    state = leading(SyncState(), "", ())
+    down = replace(state.server, phase=Phase.CRASHED, identity=None, answered=False, in_recovery=None)
+    state = state._replace(server=down, crash=Crash(NOW, examined_at=NOW, end_lsn=OFFER.lsn, end_timeline=Timeline(1)))
+    decision = decide(observe(state, facts.ActionStarted(actions.PutOffer(OFFER, "", 0, 5), NOW)), NOW)
+    assert decision.reason == because(Code.OFFERING, lsn=OFFER.lsn)
+    assert not any(isinstance(action, actions.StartPrimary | actions.ReattachLeader) for action in decision.actions)

@@ -10,7 +10,7 @@ from hamgr.core.policy import Policy
 
 CAUSES = ("leader_lost", "server_crashed", "server_hung", "disk_failed", "switchover", "shutdown")
 SCENARIOS = (
-    *("agent_lost", "store_lost", "host_lost", "isolated", "control_lost", "server_crashed"),
+    *("agent_lost", "agent_frozen", "store_lost", "host_lost", "isolated", "control_lost", "server_crashed"),
     *("server_hung", "disk_hung", "disk_failed", "switchover", "shutdown"),
 )
 
@@ -37,6 +37,12 @@ def test_writes_of_an_old_primary_that_still_serves_are_no_gap():
         short, long = (failover_budget(Policy(ttl_s=ttl)).scenario(name) for ttl in (5.0, 30.0))
         assert long.gap[2] - short.gap[2] == pytest.approx(Policy(ttl_s=30.0).margin_s - Policy(ttl_s=5.0).margin_s)
         assert long.writable_s - short.writable_s >= 20.0
+
+
+def test_a_frozen_agent_costs_nothing_where_the_ttl_leaves_time_for_another():
+    for ttl_s, is_noticed in ((2.0, True), (5.0, False), (30.0, False)):
+        worst = failover_budget(Policy(ttl_s=ttl_s)).scenario("agent_frozen").gap[2]
+        assert (worst > 1.0) == is_noticed
 
 
 def test_without_failsafe_mode_nothing_is_promised_for_the_loss_of_etcd():

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from hamgr.core.actions import AskPeers, GrantLease, Lane, MoveLeader, ReattachLeader, RetakeLeader
+from hamgr.core.actions import (
+    GIVING_AWAY,
+    AskPeers,
+    GrantLease,
+    Lane,
+    MoveLeader,
+    PutOffer,
+    ReattachLeader,
+    RetakeLeader,
+)
 from hamgr.core.policy import counted_from, renew_interval_of
 from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
@@ -151,11 +160,16 @@ def _peers(scene: Scene) -> tuple[tuple[str, str], ...]:
 
 
 def reassert(scene: Scene) -> Verdict | None:
-    """Something that gives the key away was sent and its end is not known. Before a server starts here, the key is
-    written afresh, so that it cannot take effect any more.
+    """Something that gives the key away was sent, and etcd has not answered yet, or its end is not known. Before a
+    server starts here, the key is written afresh, so that it cannot take effect any more.
     """
     if not scene.holds_key or scene.is_settled or scene.leader is None:
         return None
-    if scene.is_server_down or scene.server.is_replica:
-        return Verdict(because(Code.RETAKING_KEY), (ReattachLeader(scene.leader),))
-    return None
+    if not scene.is_server_down and not scene.server.is_replica:
+        return None
+    sent = next((task.action for task in scene.state.under_way if isinstance(task.action, GIVING_AWAY)), None)
+    if isinstance(sent, PutOffer):
+        return Verdict(because(Code.OFFERING, lsn=sent.offer.lsn))
+    if sent is not None:
+        return Verdict(because(Code.RELEASING))
+    return Verdict(because(Code.RETAKING_KEY), (ReattachLeader(scene.leader),))
