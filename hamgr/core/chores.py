@@ -6,7 +6,6 @@ Chores never touch the server's role, and none of them is needed for safety.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from hamgr.core import logical
 from hamgr.core.actions import (
@@ -110,7 +109,7 @@ def keep_status(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     if not scene.server.is_primary:
         return
     status = Status(scene.server.written_lsn, scene.server.timeline, _positions(scene), lost_slots=logical.lost(scene))
-    present = replace(scene.view.status, mod_revision=0)
+    present = scene.view.status
     if present == status:
         return
     pause_s = scene.policy.loop_wait_s
@@ -282,6 +281,7 @@ CHORES: tuple[Chore, ...] = (keep_lease, announce, keep_sentry, keep_config, pre
 """Of every member."""
 
 LEADERS_CHORES: tuple[Chore, ...] = (
+    *CHORES,
     keep_status,
     keep_roster,
     keep_sync,
@@ -291,4 +291,4 @@ LEADERS_CHORES: tuple[Chore, ...] = (
     keep_history,
     checkpoint_promoted,
 )
-"""Of whoever holds the leader key, beside those."""
+"""Of whoever holds the leader key."""

@@ -121,7 +121,8 @@ class Status:
     optime: Lsn = Lsn(0)
     timeline: Timeline = Timeline(0)
     slots: Mapping[str, Lsn] = field(default_factory=dict)
-    mod_revision: int = 0
+    mod_revision: int = field(default=0, compare=False)
+    """When it was written; no part of what it says."""
     lost_slots: Mapping[str, Lsn] = field(default_factory=dict)
     """Declared logical slots that a leader had and its successor did not have in sync, and where they stood."""
 
@@ -194,11 +195,17 @@ class ClusterView(NamedTuple):
 
     def member(self, name: str) -> Member | None:
         """The member of that name, or None when its key is absent (its lease is gone)."""
-        return next((member for member in self.members if member.name == name), None)
+        for member in self.members:
+            if member.name == name:
+                return member
+        return None
 
     def ballot(self, name: str) -> Ballot | None:
         """The ballot of that name, or None."""
-        return next((ballot for ballot in self.ballots if ballot.name == name), None)
+        for ballot in self.ballots:
+            if ballot.name == name:
+                return ballot
+        return None
 
     def is_led_by(self, name: str) -> bool:
         """True when `name` holds the leader key in this view."""

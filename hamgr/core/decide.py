@@ -108,7 +108,7 @@ def decide(state: State, now: Instant) -> Decision:
     wakes = [verdict.wake_at, fence.stop_at(scene)]
     note = verdict.reason.code.value if verdict.reason.code in WORTH_A_NOTE else ""
     if state.cluster is not None:
-        for chore in (*CHORES, *LEADERS_CHORES) if scene.holds_key else CHORES:
+        for chore in LEADERS_CHORES if scene.holds_key else CHORES:
             for wish in chore(scene, note):
                 if isinstance(wish, float):
                     wakes.append(Instant(wish))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 
 from hamgr.core.actions import GIVING_AWAY, Action, Upstream
-from hamgr.core.cluster import ClusterView, LeaderKey, Member, Offer, Request, SyncState
+from hamgr.core.cluster import ClusterView, LeaderKey, Member, Offer, SyncState
 from hamgr.core.policy import KILL_BUDGET_S, STOP_BEFORE_KILL_S, Policy
 from hamgr.core.reasons import Reason
 from hamgr.core.result import NOT_SENT
@@ -28,28 +29,38 @@ class Verdict:
     """False ends the permit: the lease is left to run out."""
 
 
-@dataclass(frozen=True, slots=True)
 class Scene:
-    """State and clock. Properties are claims that hold at `now`."""
+    """State and clock: claims that hold at `now`. Never changed; what nearly every rule asks is answered once."""
 
-    state: State
-    now: Instant
-    offer: Offer | None = field(init=False)
-    holds_key: bool = field(init=False)
-    """The leader key names this member, hangs on its present lease, and the deadline has not come."""
-    deadline: Instant | None = field(init=False)
-    """Until when this member may be primary, by whichever lasts longer; None: by nothing."""
-    _holds_key_of_lease: bool = field(init=False)
+    __slots__ = (
+        *("state", "now", "me", "policy", "server", "leader", "other_leader", "offer", "deadline"),
+        *("holds_key", "leads_by_peers", "leads", "_holds_key_of_lease"),
+    )
 
-    def __post_init__(self) -> None:
-        """What nearly every rule asks is answered once."""
-        state, view = self.state, self.state.cluster
-        lease, leader = state.lease, view.leader if view is not None else None
-        is_held = leader is not None and (leader.name, leader.lease_id) == (state.me.name, lease.lease_id)
-        object.__setattr__(self, "_holds_key_of_lease", is_held)
-        object.__setattr__(self, "holds_key", is_held and lease.deadline is not None and self.now < lease.deadline)
-        object.__setattr__(self, "deadline", self._latest_deadline())
-        object.__setattr__(self, "offer", self._valid_offer(view.request if view is not None else None))
+    def __init__(self, state: State, now: Instant) -> None:
+        self.state = state
+        self.now = now
+        self.me = state.me.name
+        self.policy: Policy = state.policy
+        self.server: ServerView = state.server
+        leader = state.cluster.leader if state.cluster is not None else None
+        self.leader: LeaderKey | None = leader
+        self.other_leader = leader.name if leader is not None and leader.name != self.me else ""
+        """The other member that holds the leader key; empty when nobody does, or this member."""
+        lease = state.lease
+        self._holds_key_of_lease = leader is not None and leader.name == self.me and leader.lease_id == lease.lease_id
+        self.holds_key = self._holds_key_of_lease and lease.deadline is not None and now < lease.deadline
+        """The leader key names this member, hangs on its present lease, and the deadline has not come."""
+        self.deadline = self._latest_deadline()
+        """Until when this member may be primary, by whichever lasts longer; None: by nothing."""
+        self.offer = self._valid_offer()
+        """What the holder of the key offers: only while it still has the key in the term that this was written for."""
+        self.leads_by_peers = self._is_led_by_peers()
+        """Leads by the promises of its peers: they last, its term goes on, the key is its own or nobody's, and it has
+        not given the lead away.
+        """
+        self.leads = self.holds_key or self.leads_by_peers
+        """This member leads: by the key, or by its peers."""
 
     def _latest_deadline(self) -> Instant | None:
         lease = self.state.lease
@@ -59,43 +70,14 @@ class Scene:
             return by_key if by_peers is None else by_peers
         return max(by_key, by_peers)
 
-    def _valid_offer(self, request: Request | None) -> Offer | None:
-        """An offer counts only while its holder still has the key in the term that it was written for."""
-        view = self.state.cluster
-        if view is None or view.leader is None or request is None or request.offer is None:
+    def _valid_offer(self) -> Offer | None:
+        view, leader = self.state.cluster, self.leader
+        if view is None or leader is None or view.request is None or view.request.offer is None:
             return None
-        offer = request.offer
-        is_current = offer.holder == view.leader.name and offer.term == view.term
-        return offer if is_current else None
+        offer = view.request.offer
+        return offer if offer.holder == leader.name and offer.term == view.term else None
 
-    @property
-    def me(self) -> str:
-        return self.state.me.name
-
-    @property
-    def policy(self) -> Policy:
-        return self.state.policy
-
-    @property
-    def server(self) -> ServerView:
-        return self.state.server
-
-    @property
-    def view(self) -> ClusterView:
-        """The cluster; only for rules that come after the one which demands that it was read."""
-        if self.state.cluster is None:
-            raise AssertionError("a rule asked for the cluster before it was read")
-        return self.state.cluster
-
-    @property
-    def leader(self) -> LeaderKey | None:
-        return self.state.cluster.leader if self.state.cluster else None
-
-    @property
-    def leads_by_peers(self) -> bool:
-        """Leads by the promises of its peers: they last, its term goes on, the key is its own or nobody's, and it has
-        not given the lead away.
-        """
+    def _is_led_by_peers(self) -> bool:
         lease, view = self.state.lease, self.state.cluster
         if lease.term == 0 or lease.peer_deadline is None or self.now >= lease.peer_deadline or view is None:
             return False
@@ -104,9 +86,11 @@ class Scene:
         return is_own and view.term == lease.term and not gives_away
 
     @property
-    def leads(self) -> bool:
-        """This member leads: by the key, or by its peers."""
-        return self.holds_key or self.leads_by_peers
+    def view(self) -> ClusterView:
+        """The cluster; only for rules that come after the one which demands that it was read."""
+        if self.state.cluster is None:
+            raise AssertionError("a rule asked for the cluster before it was read")
+        return self.state.cluster
 
     @property
     def confirmed_at(self) -> Instant | None:
@@ -147,11 +131,6 @@ class Scene:
             if self.state.running(kind) or (failure is not None and failure.code != NOT_SENT):
                 return False
         return True
-
-    @property
-    def other_leader(self) -> str:
-        """The other member that holds the leader key; empty when nobody does, or this member."""
-        return self.leader.name if self.leader is not None and self.leader.name != self.me else ""
 
     @property
     def electorate(self) -> SyncState | None:
@@ -195,6 +174,11 @@ class Scene:
 
 def upstream_of(member: Member) -> Upstream:
     """Host and port out of a member's `postgres://host:port/db`."""
-    address = member.conn_url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    return _upstream(member.name, member.conn_url)
+
+
+@lru_cache(maxsize=256)
+def _upstream(name: str, conn_url: str) -> Upstream:
+    address = conn_url.partition("://")[2].partition("/")[0].rpartition("@")[2]
     host, _, port = address.rpartition(":")
-    return Upstream(member.name, host.strip("[]"), int(port)) if port.isdigit() else Upstream(member.name)
+    return Upstream(name, host.strip("[]"), int(port)) if port.isdigit() else Upstream(name)

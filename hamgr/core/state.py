@@ -232,7 +232,10 @@ class State(NamedTuple):
 
     def running(self, kind: type) -> UnderWay | None:
         """The action of that class which is under way, if any."""
-        return next((task for task in self.under_way if isinstance(task.action, kind)), None)
+        for task in self.under_way:
+            if isinstance(task.action, kind):
+                return task
+        return None
 
     def illness(self, *vitals: Vital) -> Illness | None:
         """The longest illness of these kinds (of any, if none is named)."""
@@ -241,4 +244,7 @@ class State(NamedTuple):
 
     def failure(self, kind: str) -> Failure | None:
         """The present run of failures of that kind of action, if any."""
-        return next((failure for failure in self.failures if failure.kind == kind), None)
+        for failure in self.failures:
+            if failure.kind == kind:
+                return failure
+        return None
