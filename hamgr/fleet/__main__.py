@@ -131,8 +131,15 @@ def _carry_out(console: Console, plan: Plan, place: str) -> Findings:
         console.print(_line(step), highlight=False, soft_wrap=True)
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _room() as room, _store(place, room) as store, progress(console) as say:
-        asyncio.run(survey(store, plan, own(room / "agents", None), say, note))
+    ended_by = ""
+    try:
+        with _room() as room, _store(place, room) as store, progress(console) as say:
+            asyncio.run(survey(store, plan, own(room / "agents", None), say, note))
+    except DrillError as error:
+        if not steps:
+            raise
+        ended_by = str(error)
+        console.print(f"[red]ended early:[/red] {error}", highlight=False)
     return Findings(
         hamgr=VERSION,
         etcd=version_of(["etcd", "--version"]),
@@ -146,6 +153,7 @@ def _carry_out(console: Console, plan: Plan, place: str) -> Findings:
         loop_wait_s=plan.loop_wait_s,
         spread=plan.spread,
         steps=tuple(steps),
+        ended_by=ended_by,
     )
 
 

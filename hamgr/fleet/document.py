@@ -171,6 +171,9 @@ def _ms(seconds: float) -> str:
 def _wrong(findings: Findings) -> Iterator[str]:
     """What must not have happened, if it did."""
     problems = [problem for step in findings.steps for problem in step.problems]
+    if findings.ended_by:
+        # The rest of the message names a directory of this machine.
+        problems.append("the next step could not be carried out: " + findings.ended_by.partition("; logs: ")[0])
     lost = sum(step.lost_leases for step in findings.steps)
     changes = sum(calm.load.leader_changes for step in findings.steps for calm in (step.idle, step.busy))
     if lost:

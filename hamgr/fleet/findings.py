@@ -121,11 +121,13 @@ class Findings:
     spread: bool
     """Whether agents begin with different etcd members; else all with the first of the same list."""
     steps: tuple[Step, ...]
+    ended_by: str = ""
+    """Why the step after the last one could not be carried out; empty: all were."""
 
     @property
     def is_good(self) -> bool:
         """No lease of a living agent was lost, every lead was taken, nothing happened that must not."""
-        return all(
+        return not self.ended_by and all(
             not step.lost_leases and not step.problems and not step.single.not_taken and not step.storm.not_taken
             for step in self.steps
         )

@@ -24,6 +24,9 @@ from hamgr.fleet.witness import Witness
 
 Say = Callable[[str], None]
 
+_WAVE = 10
+"""Clusters that are started at once. On hosts of their own they would not take the time of one machine's cores."""
+
 _SETTLE_TIMEOUT_S = 120.0
 _QUIET_S = 3.0
 _QUIET_TIMEOUT_S = 20.0
@@ -73,8 +76,10 @@ class Survey:
         self._everything = Samples()
         self._say(f"{head}: starting")
         await self._found(clusters)
-        await self._crew.grow(clusters)
-        settled_s = await self._crew.wait_until_settled(_SETTLE_TIMEOUT_S)
+        settled_s = 0.0
+        for more in range(self._crew.clusters, clusters, _WAVE):
+            await self._crew.grow(min(more + _WAVE, clusters))
+            settled_s = await self._crew.wait_until_settled(_SETTLE_TIMEOUT_S)
         await self._wait_until_quiet()
         self._say(f"{head}: idle for {self._plan.window_s:g} s")
         idle = await self._calm(written_to=False)
