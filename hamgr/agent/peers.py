@@ -102,12 +102,12 @@ class Peers:
 
     async def _greet(self, url: str) -> None:
         # Who does not answer now is asked again, and named, when it matters.
-        with contextlib.suppress(aiohttp.ClientError, OSError):
+        with contextlib.suppress(aiohttp.ClientError, OSError, ValueError):
             async with asyncio.timeout(GREETING_S), self._open().get(_at(url, "/liveness")) as answer:
                 await answer.read()
 
     async def _ask_in_time(self, name: str, url: str, body: Mapping[str, Any], budget_s: float) -> NoPromise | None:
-        if not urlsplit(url).hostname:
+        if not _names_a_host(url):
             return NoPromise(f"its REST address {url!r} is none")
         try:
             async with asyncio.timeout(budget_s):
@@ -145,6 +145,14 @@ class Peers:
                 timeout=aiohttp.ClientTimeout(total=None),
             )
         return self._session
+
+
+def _names_a_host(url: str) -> bool:
+    """What stands in a member's key may be anything."""
+    try:
+        return bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
 
 
 class LastKnown(AbstractResolver):

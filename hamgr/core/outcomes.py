@@ -14,7 +14,8 @@ from hamgr.core.pipeline import Passage
 from hamgr.core.policy import deadline_of
 from hamgr.core.result import NOT_SENT, Result
 from hamgr.core.route_outcomes import ROUTE_MARKS
-from hamgr.core.state import Crash, Failure, HandOver, State
+from hamgr.core.server import Phase
+from hamgr.core.state import Crash, Failure, HandOver, State, has_lived_shortly
 from hamgr.core.units import Instant, Lsn, Term, Timeline
 
 
@@ -178,9 +179,17 @@ def _started(state: State, fact: ActionEnded) -> State:
     """A server that runs again has no crash to examine, and is no longer what was handed over."""
     if not _is_done(fact):
         return _unfit_to_stream(state, fact.outcome.code)
-    in_place = isinstance(fact.action, actions.StartPrimary) and state.crash is not None
-    starts = (*state.starts_in_place[-1:], fact.at) if in_place else state.starts_in_place
-    return state._replace(crash=None, starts_in_place=starts, hand_over=None, not_streaming_since=None)
+    if isinstance(fact.action, actions.StartPrimary) and state.crash is not None:
+        short_lives = state.short_lives + 1 if has_lived_shortly(state, state.crash) else 0
+        state = state._replace(started_in_place_at=fact.at, short_lives=short_lives)
+    return state._replace(crash=_crash_since(state, fact.at), hand_over=None, not_streaming_since=None)
+
+
+def _crash_since(state: State, at: Instant) -> Crash | None:
+    """A server that was started, and is down when it is looked at, has crashed anew. Nobody has watched it yet, so
+    nothing else would tell: its tree is to be killed, and the end of its WAL to be read, like any other's.
+    """
+    return Crash(at) if state.server.phase in (Phase.STOPPED, Phase.CRASHED) else None
 
 
 def _history_checked(state: State, fact: ActionEnded) -> State:
@@ -289,7 +298,7 @@ def _order_carried_out(state: State, fact: ActionEnded) -> State:
     if not isinstance(action, actions.RestartServer | actions.Reinitialize):
         return state
     left = tuple(order for order in state.orders if order.order_id != action.order_id)
-    state = state._replace(orders=left, crash=None)
+    state = state._replace(orders=left, crash=_crash_since(state, fact.at) if _is_done(fact) else None)
     is_new = _is_done(fact) and isinstance(action, actions.Reinitialize)
     return state._replace(diverged=False, must_clone=False) if is_new else state
 

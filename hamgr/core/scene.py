@@ -17,6 +17,9 @@ from hamgr.core.units import Instant, WallTime, after
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
 
+LONGEST_PORT = 5
+"""Digits of a port: what else stands in the address of a member's key is no number that can be used."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -181,4 +184,5 @@ def upstream_of(member: Member) -> Upstream:
 def _upstream(name: str, conn_url: str) -> Upstream:
     address = conn_url.partition("://")[2].partition("/")[0].rpartition("@")[2]
     host, _, port = address.rpartition(":")
-    return Upstream(name, host.strip("[]"), int(port)) if port.isdigit() else Upstream(name)
+    is_port = port.isascii() and port.isdecimal() and len(port) <= LONGEST_PORT
+    return Upstream(name, host.strip("[]"), int(port)) if is_port else Upstream(name)

@@ -164,8 +164,10 @@ class State(NamedTuple):
     progress: str = ""
     failures: tuple[Failure, ...] = ()
     crash: Crash | None = None
-    starts_in_place: tuple[Instant, ...] = ()
-    """The last two times at which this server was started again as a primary after a crash, oldest first."""
+    started_in_place_at: Instant | None = None
+    """When this server was last up again as a primary after a crash."""
+    short_lives: int = 0
+    """How many times in a row before that it had not stayed up for SHORT_LIFE_S since the start in place before."""
     hand_over: HandOver | None = None
     vacancy: Vacancy | None = None
     passage: Passage | None = None
@@ -248,3 +250,15 @@ class State(NamedTuple):
             if failure.kind == kind:
                 return failure
         return None
+
+
+SHORT_LIFE_S = 10.0
+"""A server that ends twice in a row so soon after its start in place does not stay up (docs/adr/0005). How long the
+starts took does not count: recovery may be long.
+"""
+
+
+def has_lived_shortly(state: State, crash: Crash) -> bool:
+    """Whether the life that this crash ended had begun in place, a moment before."""
+    started_at = state.started_in_place_at
+    return started_at is not None and crash.at - started_at < SHORT_LIFE_S

@@ -15,6 +15,12 @@ from hamgr.fleet.agent import NAMESPACE
 _IDLE_S = 30.0
 
 
+_IN_STEP_S = 0.5
+"""etcd brings watches that begin in the past up to date every 0.1 s, and tells all that happened meanwhile at once: an
+election would seem to take no time. Source: etcd 3.4 mvcc/watchable_store.go, syncWatchersLoop.
+"""
+
+
 class Witness:
     """Both instants come by the same watch, so that its delay counts for neither. From `async with` on."""
 
@@ -30,6 +36,7 @@ class Witness:
     async def __aenter__(self) -> Witness:
         revision = (await self._client.txn(Txn(then=(Range(self._key),)))).revision
         self._watching = asyncio.create_task(self._watch(revision))
+        await asyncio.sleep(_IN_STEP_S)
         return self
 
     async def __aexit__(

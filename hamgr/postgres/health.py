@@ -125,9 +125,10 @@ def write_wal_disk(config: ServerConfig) -> str | None:
     try:
         if _holds_wal(config):
             return None
+        room_bytes = _room(config)
     except OSError as error:
         return str(error)
-    return _write(Path(os.path.realpath(wal)), _room(config))
+    return _write(Path(os.path.realpath(wal)), room_bytes)
 
 
 def _holds_wal(config: ServerConfig) -> bool:

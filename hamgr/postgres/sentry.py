@@ -14,6 +14,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+import psycopg
 from psycopg.pq import ExecStatus
 
 from hamgr.core.policy import SENTRY_BUDGET_S
@@ -147,6 +148,8 @@ async def ensure_sentry(config: ServerConfig, sql: Sql, page: WatchedPage) -> bo
         # Not awaited: the block has no end. The session does not need this connection, which is closed below.
         connection.pgconn.send_query(watch_statement(page).encode())
         await _wait_until_it_sleeps(connection, sql)
+    except psycopg.Error as error:
+        raise ServerUnavailable(f"no sentry: {error}") from error
     finally:
         await connection.close()
     return True

@@ -160,8 +160,9 @@ async def test_a_silent_member_costs_no_more_than_the_budget_and_the_others_are_
     assert len(b.bodies) == 1
 
 
-async def test_a_closed_port_and_a_missing_address_are_no_error_of_this_host(peers: Peers) -> None:
-    missing = await peers.ask([("b", await closed_port()), ("c", "")], BODY, BUDGET_S)
+@pytest.mark.parametrize("none", ["", "c.host", "http://[::1", "http://:8008"])
+async def test_a_closed_port_and_an_address_that_is_none_are_no_error_of_this_host(peers: Peers, none: str) -> None:
+    missing = await peers.ask([("b", await closed_port()), ("c", none)], BODY, BUDGET_S)
     assert [missing["b"].is_local, missing["c"].is_local] == [False, False]
     assert "REST address" in missing["c"].why
 

@@ -9,13 +9,14 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from pglab import DEADLINE_S, Lab, children, wait_until
 
 from hamgr.agent.guardlink import watched_page
 from hamgr.guard.layout import PAGE_NAME, SharedPage, boottime_ns
 from hamgr.postgres import sentry, sql
-from hamgr.postgres.errors import ServerBroken, ServerRefused
+from hamgr.postgres.errors import ServerBroken, ServerRefused, ServerUnavailable
 from hamgr.postgres.sentry import APPLICATION
 from hamgr.postgres.server import LocalServer
 from tests.guard.bench import living
@@ -129,6 +130,16 @@ async def test_the_kill_goes_on_when_the_sentry_dies_over_it(lab: Lab, monkeypat
     tree = place.tree()
     deadline_ns = place.arm(1.5)
     assert await end_of(tree) < deadline_ns
+
+
+async def test_a_session_that_is_lost_before_it_watches_is_no_sentry(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lost(_connection: sql.Connection, _sql: sql.Sql) -> None:
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    place = Watched(lab, await lab.primary())
+    monkeypatch.setattr(sentry, "_wait_until_it_sleeps", lost)
+    with pytest.raises(ServerUnavailable, match="no sentry: server closed"):
+        await place.server.ensure_sentry(place.watched)
 
 
 async def test_another_server_on_this_host_is_left_alone(lab: Lab, place: Watched) -> None:

@@ -19,13 +19,9 @@ from hamgr.core.reasons import Code, because
 from hamgr.core.rules.lease import move
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.server import DataDir, Illness, Phase, Vital
-from hamgr.core.state import Crash
+from hamgr.core.state import Crash, has_lived_shortly
 from hamgr.core.synchronous import first_rule
 from hamgr.core.units import Instant, Lsn, after
-
-CRASH_LOOP_S = 20.0
-"""A server that was started in place twice within this time, and died again, does not stay up."""
-"""A server that ended so soon after its start is given up even if no replica holds everything (docs/adr/0005)."""
 
 
 def crashed(scene: Scene) -> Verdict | None:
@@ -111,8 +107,7 @@ def _is_hopeless_here(scene: Scene, crash: Crash) -> bool:
     """It dies again and again right after its start, or its disk is what failed."""
     if scene.state.illness(Vital.DATA_DISK, Vital.WAL_DISK):
         return True
-    starts = scene.state.starts_in_place
-    return len(starts) == 2 and crash.at - starts[0] < CRASH_LOOP_S
+    return has_lived_shortly(scene.state, crash) and scene.state.short_lives > 0
 
 
 def _start_in_place(scene: Scene) -> Verdict:
