@@ -164,7 +164,11 @@ def _with_term(state: State, view: ClusterView) -> State:
     if term == 0:
         ended = replace(lease, term=term, peer_deadline=None)
         return state._replace(lease=ended, verified_term=Term(0), passage=None)
-    return state._replace(lease=replace(lease, term=term))
+    passage = state.passage
+    if passage is not None and passage.term == term and passage.elected_at is None:
+        # The watch may tell before etcd's own answer has come, and the promotion may be over by then.
+        passage = passage.marked(elected_at=view.seen_at)
+    return state._replace(lease=replace(lease, term=term), passage=passage)
 
 
 def _with_vacancy(state: State, view: ClusterView, before: ClusterView | None) -> State:

@@ -242,9 +242,10 @@ def _voted(state: State, fact: ActionEnded) -> State:
 
 def _took_lead(state: State, fact: ActionEnded) -> State:
     """The executor's value is the view read after the transaction; `observe` has folded it in already."""
-    if not _is_done(fact) or state.passage is None or state.cluster is None:
+    passage = state.passage
+    if not _is_done(fact) or passage is None or state.cluster is None or passage.promoted_at is not None:
         return state
-    return state._replace(passage=state.passage.marked(elected_at=fact.at))
+    return state._replace(passage=passage.marked(elected_at=fact.at))
 
 
 def _released(state: State, fact: ActionEnded) -> State:

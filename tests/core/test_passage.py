@@ -1,0 +1,52 @@
+"""The record of a change of leader holds every stage, in whatever order the answers come."""
+
+from __future__ import annotations
+
+from hamgr.core import actions, facts
+from hamgr.core.cluster import ClusterView, LeaderKey
+from hamgr.core.observe import observe
+from hamgr.core.outcomes import Promoted
+from hamgr.core.pipeline import Passage, record_of
+from hamgr.core.result import Outcome, Result
+from hamgr.core.state import Lease, Myself, State
+from hamgr.core.units import Instant, Lsn, Term, Timeline, WallTime, after
+
+NOW = Instant(100.0)
+TERM = Term(2)
+TAKE = actions.TakeLeader(TERM, None, 0, 0, (), None, None)
+
+
+def elected(at: Instant) -> State:
+    """Its watch has told that it leads; what it sent has not been answered."""
+    view = ClusterView(
+        revision=20, seen_at=at, system_identifier="s", leader=LeaderKey("a", 7, 20), term=TERM, term_revision=20
+    )
+    passage = Passage(TERM, "switchover", "b", seen_at=NOW, fault_at=NOW, voted_at=NOW)
+    return observe(State(Myself("a"), lease=Lease(7, after(NOW, 5.0)), passage=passage), facts.ClusterSeen(view))
+
+
+def promoted(state: State, at: Instant) -> State:
+    value = Promoted(Timeline(2), Lsn(10), at, at)
+    return observe(state, facts.ActionEnded(actions.Promote(TERM), Outcome(Result.DONE, value=value), at))
+
+
+def taken(state: State, at: Instant) -> State:
+    return observe(state, facts.ActionEnded(TAKE, Outcome(Result.DONE), at))
+
+
+def elect_and_promote(state: State) -> tuple[float | None, float | None]:
+    assert state.passage is not None
+    record = record_of(state.passage, "a", WallTime(0.0), {})
+    ends = [record.stage(name).end_s for name in ("elect", "promote")]
+    return ends[0], ends[1]
+
+
+def test_a_promotion_that_ends_before_etcd_has_answered_is_measured_from_what_the_watch_told() -> None:
+    state = promoted(elected(after(NOW, 1.0)), after(NOW, 2.0))
+    assert elect_and_promote(state) == (1.0, 2.0)
+    assert elect_and_promote(taken(state, after(NOW, 3.0))) == (1.0, 2.0)
+
+
+def test_etcds_own_answer_counts_where_it_comes_in_time() -> None:
+    state = promoted(taken(elected(after(NOW, 1.0)), after(NOW, 1.5)), after(NOW, 2.0))
+    assert elect_and_promote(state) == (1.5, 2.0)
