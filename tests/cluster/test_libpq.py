@@ -43,7 +43,12 @@ def string_by(hamgr: Cli, *options: str) -> str:
 def land(dsn: str, password: str) -> tuple[Place, bool]:
     """Where libpq has connected to, and whether that server is in recovery. Raises psycopg.OperationalError."""
     with psycopg.connect(dsn, password=password, autocommit=True) as connection:
-        row = connection.execute(WHERE).fetchone()
+        return whereabouts(connection)
+
+
+def whereabouts(connection: psycopg.Connection) -> tuple[Place, bool]:
+    """Which server the session is on, and whether that is in recovery. Raises psycopg.OperationalError."""
+    row = connection.execute(WHERE).fetchone()
     assert row is not None
     return (row[0], row[1]), row[2]
 
@@ -56,13 +61,22 @@ class Client:
     password: str
     landings: list[tuple[Place, bool]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    """Nothing to connect to was found."""
+    cut: list[str] = field(default_factory=list)
+    """Something was, and then the session ended by itself."""
 
     def run(self, end: threading.Event) -> None:
         while not end.is_set():
             try:
-                self.landings.append(land(self.dsn, self.password))
+                connection = psycopg.connect(self.dsn, password=self.password, autocommit=True)
             except psycopg.OperationalError as error:
                 self.errors.append(str(error))
+                continue
+            with connection:
+                try:
+                    self.landings.append(whereabouts(connection))
+                except psycopg.OperationalError as error:
+                    self.cut.append(str(error))
 
 
 @contextlib.contextmanager
@@ -133,6 +147,10 @@ def test_during_a_failover_reads_never_fail_and_writes_find_the_next_leader(
         assert clients[attributes].landings[-1] == (place(heir), False)
     for attributes in (*OF_STANDBY, "any"):
         assert clients[attributes].errors == [], attributes
+    for attributes in OF_STANDBY:
+        assert clients[attributes].cut == [], attributes
+    # Its one session may have been on the server that was killed.
+    assert len(clients["any"].cut) <= 1
 
 
 def test_without_a_leader_reads_go_on_and_writes_are_refused_until_there_is_one(
