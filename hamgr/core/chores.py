@@ -159,9 +159,11 @@ def keep_roster(scene: Scene, _note: str) -> Iterator[Action | Instant]:
 
 
 def keep_sync(scene: Scene, _note: str) -> Iterator[Action | Instant]:
-    """Synchronous rule and electorate move towards what suits the standbys that stream, one safe step at a time."""
+    """Synchronous rule and electorate move towards what suits the standbys that stream, one safe step at a time. None
+    is taken from a remembered electorate: an earlier agent of this member may have changed it in etcd since.
+    """
     view, server = scene.view, scene.server
-    if not server.is_primary or scene.state.verified_term != view.term:
+    if not server.is_primary or scene.state.verified_term != view.term or scene.state.is_recalled:
         return
     present = view.sync if view.sync is not None else SyncState()
     if scene.policy.synchronous_mode == "off":

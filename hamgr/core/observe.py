@@ -24,7 +24,7 @@ def observe(state: State, fact: Fact) -> State:
         case facts.ClusterSeen():
             return see_cluster(state, fact.view)
         case facts.ClusterRecalled():
-            return see_cluster(state, fact.view) if state.cluster is None else state
+            return see_cluster(state, fact.view)._replace(is_recalled=True) if state.cluster is None else state
         case facts.Renewed():
             return see_cluster(leases.renewed(state, fact), fact.view)
         case facts.Probed():
@@ -133,6 +133,7 @@ def see_cluster(state: State, view: ClusterView) -> State:
         view = view._replace(term=state.cluster.term)
     seen = state._replace(
         cluster=view,
+        is_recalled=False,
         store_error="",
         store_failed_at=_failing_since(state, view),
         absent_since=_absent(state, view),

@@ -151,6 +151,8 @@ class State(NamedTuple):
     applied_revision: int = -1
     """Revision of the configuration whose server parameters are in force; -1 asks for them to be applied."""
     cluster: ClusterView | None = None
+    is_recalled: bool = False
+    """`cluster` is what an earlier agent of this member remembered: etcd has not been read by this one."""
     store_error: str = ""
     store_failed_at: Instant | None = None
     lease: Lease = Lease()

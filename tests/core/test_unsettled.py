@@ -98,6 +98,18 @@ def test_a_rule_that_was_tried_and_taken_back_counts_as_caught_up_no_more() -> N
     assert observe(state, facts.ActionEnded(actions.SetSync(None), failed, NOW)).sync is None
 
 
+def test_no_step_is_taken_from_an_electorate_that_is_only_remembered() -> None:
+    """The agent before this one may have changed it in etcd: what is released by it then, whom it elects may lack."""
+    known = leading(SyncState("a", ("c",), 1), 'ANY 1 ("c")', ("b",))
+    assert sync_steps(known, NOW)
+    assert known.cluster is not None
+    recalled = observe(known._replace(cluster=None), facts.ClusterRecalled(known.cluster))
+    recalled = recalled._replace(verified_term=known.verified_term)
+    assert sync_steps(recalled, NOW) == []
+    read = observe(recalled, facts.ClusterSeen(known.cluster))
+    assert sync_steps(read, NOW) == sync_steps(known, NOW)
+
+
 @pytest.mark.parametrize("outcome", [UNKNOWN, REFUSED], ids=["unknown", "refused"])
 def test_an_offer_that_may_still_take_effect_lets_no_server_start(outcome: Outcome) -> None:
     """Refused, too: the comparison that failed may hold again when a copy arrives that is still on its way."""
