@@ -257,7 +257,9 @@ def _promoted(state: State, fact: ActionEnded) -> State:
     action, value = fact.action, fact.outcome.value
     if not _is_done(fact) or not isinstance(action, actions.Promote) or not isinstance(value, Promoted):
         return state
-    state = state._replace(verified_term=action.term, verified_at=fact.at, hand_over=None)
+    # A crash from before is over once the server is seen to accept writes: it would hold hand-overs back for ever.
+    crash = None if state.server.phase is Phase.RUNNING else state.crash
+    state = state._replace(verified_term=action.term, verified_at=fact.at, hand_over=None, crash=crash)
     passage = state.passage
     if passage is None or passage.term != action.term or passage.writable_at is not None:
         return state
