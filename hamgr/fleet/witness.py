@@ -14,7 +14,6 @@ from hamgr.fleet.agent import NAMESPACE
 
 _IDLE_S = 30.0
 
-
 _IN_STEP_S = 0.5
 """etcd brings watches that begin in the past up to date every 0.1 s, and tells all that happened meanwhile at once: an
 election would seem to take no time. Source: etcd 3.4 mvcc/watchable_store.go, syncWatchersLoop.
