@@ -12,10 +12,10 @@ from hamgr.core.facts import Fact, HostFact
 from hamgr.core.outcomes import after_end
 from hamgr.core.pipeline import Passage
 from hamgr.core.scene import Scene
-from hamgr.core.server import Illness, Phase, ServerView
+from hamgr.core.server import DOWN, Illness, Phase, ServerView
 from hamgr.core.state import Crash, Order, State, UnderWay, Vacancy
 from hamgr.core.synchronous import sync_in_force
-from hamgr.core.units import Instant, Term, after
+from hamgr.core.units import Instant, Lsn, Term, after
 
 
 def observe(state: State, fact: Fact) -> State:
@@ -249,18 +249,22 @@ def _probed(state: State, server: ServerView) -> State:
     if server.probed_at < state.server.probed_at:
         return state
     before = state.server
-    ended = server.phase in (Phase.STOPPED, Phase.CRASHED)
+    ended = server.phase in DOWN
     if not server.answered and server.identity == before.identity and before.in_recovery and not state.running(Promote):
         # Only a promotion ends recovery: a replica that is slow to answer is not taken for a primary.
         server = replace(server, in_recovery=True)
     if ended and before.phase is Phase.CRASHED:
         server = replace(server, phase=Phase.CRASHED, written_lsn=before.written_lsn)
-    elif ended and not state.is_busy(Lane.SERVER):
+    elif ended and (not state.is_busy(Lane.SERVER) or state.running(Promote)):
+        # The probe may come before word of the postmaster's end does, which is then of nobody that is known any more.
         unasked = before.phase in (Phase.RUNNING, Phase.STARTING)
         led_before = before.phase is Phase.UNKNOWN and state.lease.term > 0
         if unasked or led_before:
-            server = replace(server, phase=Phase.CRASHED, written_lsn=before.written_lsn)
+            server = replace(server, phase=Phase.CRASHED, written_lsn=_may_have_written(state))
             state = _with_crash(state, server.probed_at)
+    elif server.phase is Phase.RUNNING and not state.is_busy(Lane.SERVER):
+        # It came up after its start had been given up for lost, or by somebody else's hand: no crash is left to examine.
+        state = state._replace(crash=None)
     age_s = server.last_message_age_s
     if server.identity != before.identity:
         state = _without_vitals_of_server(state)
@@ -283,14 +287,9 @@ def _not_streaming_since(state: State, server: ServerView) -> Instant | None:
 
 
 def _exited(state: State, fact: facts.ServerExited) -> State:
-    """The end of the postmaster, by its pidfd. Asked for by us, it is a stop, else a crash.
-
-    One that ends while it is promoted may have become a primary a moment before, and have left backends behind.
-    """
+    """The end of the postmaster, by its pidfd. Asked for by us, it is a stop, else a crash."""
     if state.server.identity != fact.identity:
         return state
-    known = state.server
-    may_have_written = known.received_lsn if state.running(Promote) else known.written_lsn
     asked = any(type(task.action).__name__ in ENDING for task in state.under_way)
     phase = Phase.STOPPED if asked else Phase.CRASHED
     server = replace(
@@ -301,11 +300,19 @@ def _exited(state: State, fact: facts.ServerExited) -> State:
         in_recovery=None,
         streaming=False,
         walsenders=(),
-        written_lsn=max(known.written_lsn, may_have_written),
+        written_lsn=_may_have_written(state),
         probed_at=fact.at,
     )
     state = _without_vitals_of_server(state._replace(server=server, verified_term=Term(0)))
     return state if asked else _with_crash(state, fact.at)
+
+
+def _may_have_written(state: State) -> Lsn:
+    """The end of what the server may have written as a primary. One that ends while it is promoted may have become one
+    a moment before, and have left backends behind.
+    """
+    known = state.server
+    return max(known.written_lsn, known.received_lsn) if state.running(Promote) else known.written_lsn
 
 
 def _with_crash(state: State, at: Instant) -> State:

@@ -14,7 +14,7 @@ from hamgr.core.pipeline import Passage
 from hamgr.core.policy import deadline_of
 from hamgr.core.result import NOT_SENT, Result
 from hamgr.core.route_outcomes import ROUTE_MARKS
-from hamgr.core.server import Phase
+from hamgr.core.server import DOWN
 from hamgr.core.state import Crash, Failure, HandOver, State, has_lived_shortly
 from hamgr.core.units import Instant, Lsn, Term, Timeline
 
@@ -178,7 +178,8 @@ def _withdrawn(state: State, fact: ActionEnded) -> State:
 def _started(state: State, fact: ActionEnded) -> State:
     """A server that runs again has no crash to examine, and is no longer what was handed over."""
     if not _is_done(fact):
-        return _unfit_to_stream(state, fact.outcome.code)
+        state = _unfit_to_stream(state, fact.outcome.code)
+        return _start_failed(state, fact.at) if isinstance(fact.action, actions.StartPrimary) else state
     if isinstance(fact.action, actions.StartPrimary) and state.crash is not None:
         short_lives = state.short_lives + 1 if has_lived_shortly(state, state.crash) else 0
         state = state._replace(started_in_place_at=fact.at, short_lives=short_lives)
@@ -189,7 +190,17 @@ def _crash_since(state: State, at: Instant) -> Crash | None:
     """A server that was started, and is down when it is looked at, has crashed anew. Nobody has watched it yet, so
     nothing else would tell: its tree is to be killed, and the end of its WAL to be read, like any other's.
     """
-    return Crash(at) if state.server.phase in (Phase.STOPPED, Phase.CRASHED) else None
+    return Crash(at) if state.server.phase in DOWN else None
+
+
+def _start_failed(state: State, at: Instant) -> State:
+    """A primary that is down at the end of its start may have accepted connections for a moment, unseen: what is left
+    of it is to be killed before anything else is done, above all before the key is given up.
+    """
+    if state.server.phase not in DOWN:
+        return state
+    crash = Crash(at, declined=True) if state.crash is None else replace(state.crash, examined_at=None)
+    return state._replace(crash=crash)
 
 
 def _history_checked(state: State, fact: ActionEnded) -> State:
@@ -257,9 +268,7 @@ def _promoted(state: State, fact: ActionEnded) -> State:
     action, value = fact.action, fact.outcome.value
     if not _is_done(fact) or not isinstance(action, actions.Promote) or not isinstance(value, Promoted):
         return state
-    # A crash from before is over once the server is seen to accept writes: it would hold hand-overs back for ever.
-    crash = None if state.server.phase is Phase.RUNNING else state.crash
-    state = state._replace(verified_term=action.term, verified_at=fact.at, hand_over=None, crash=crash)
+    state = state._replace(verified_term=action.term, verified_at=fact.at, hand_over=None)
     passage = state.passage
     if passage is None or passage.term != action.term or passage.writable_at is not None:
         return state
@@ -302,6 +311,8 @@ def _order_carried_out(state: State, fact: ActionEnded) -> State:
         return state
     left = tuple(order for order in state.orders if order.order_id != action.order_id)
     state = state._replace(orders=left, crash=_crash_since(state, fact.at) if _is_done(fact) else None)
+    if not _is_done(fact) and isinstance(action, actions.RestartServer) and action.as_primary_in is not None:
+        state = _start_failed(state, fact.at)
     is_new = _is_done(fact) and isinstance(action, actions.Reinitialize)
     return state._replace(diverged=False, must_clone=False) if is_new else state
 

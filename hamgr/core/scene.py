@@ -10,7 +10,7 @@ from hamgr.core.cluster import ClusterView, LeaderKey, Member, Offer, SyncState
 from hamgr.core.policy import KILL_BUDGET_S, STOP_BEFORE_KILL_S, Policy
 from hamgr.core.reasons import Reason
 from hamgr.core.result import NOT_SENT
-from hamgr.core.server import Phase, ServerView
+from hamgr.core.server import DOWN, ServerView
 from hamgr.core.state import State
 from hamgr.core.units import Instant, WallTime, after
 
@@ -164,7 +164,7 @@ class Scene:
 
     @property
     def is_server_down(self) -> bool:
-        return self.server.phase in (Phase.STOPPED, Phase.CRASHED)
+        return self.server.phase in DOWN
 
     def retry_at(self, kind: type) -> Instant:
         """When an action of that kind may be tried (again): doubling pauses after failures in a row."""

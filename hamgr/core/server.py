@@ -34,6 +34,9 @@ class Phase(Enum):
     """Ended without our asking."""
 
 
+DOWN = (Phase.STOPPED, Phase.CRASHED)
+
+
 @dataclass(frozen=True, slots=True)
 class ControlFile:
     """What pg_controldata says of a server that does not run."""

@@ -16,6 +16,7 @@ from hamgr.core.units import Instant, Lsn, Term, after
 NOW = Instant(100.0)
 DONE = Outcome(Result.DONE)
 START = actions.StartPrimary(Term(1))
+PROMOTE = actions.Promote(Term(1))
 RESTART = actions.RestartServer(1, 5.0, Term(1), actions.Upstream())
 
 
@@ -37,6 +38,39 @@ def test_a_server_that_is_down_when_its_start_has_ended_well_has_crashed_anew(
 def test_one_that_runs_has_not(action: actions.Action) -> None:
     state = with_server(Phase.RUNNING, Crash(NOW, examined_at=NOW))
     assert observe(state, facts.ActionEnded(action, DONE, after(NOW, 1.0))).crash is None
+
+
+@pytest.mark.parametrize("action", [START, RESTART], ids=["start", "restart"])
+@pytest.mark.parametrize("known", [None, Crash(NOW, examined_at=NOW, offered_at=NOW, declined=True)])
+def test_what_a_failed_start_may_have_left_is_looked_for(action: actions.Action, known: Crash | None) -> None:
+    """The server may have let clients in before it died, and their backends acknowledge on."""
+    failed = facts.ActionEnded(action, Outcome(Result.FAILED, "broken"), after(NOW, 1.0))
+    crash = observe(with_server(Phase.STOPPED, known), failed).crash
+    assert crash is not None
+    assert (crash.examined_at, crash.declined) == (None, True)
+
+
+def test_a_server_that_ends_in_its_promotion_has_crashed_also_where_a_probe_tells_it_first() -> None:
+    replica = ServerView(Phase.RUNNING, probed_at=NOW, in_recovery=True, received_lsn=Lsn(1000))
+    promoting = observe(State(Myself("a"), server=replica), facts.ActionStarted(PROMOTE, NOW))
+    state = observe(promoting, facts.Probed(ServerView(Phase.STOPPED, probed_at=after(NOW, 1.0))))
+    assert state.crash == Crash(after(NOW, 1.0))
+    assert (state.server.phase, state.server.written_lsn) == (Phase.CRASHED, Lsn(1000))
+
+
+def test_a_start_that_was_given_up_for_lost_leaves_no_crash_once_the_server_runs() -> None:
+    """It hung, say, and came to. A crash that nobody forgets holds every later hand-over back."""
+    starting = with_server(Phase.STARTING, Crash(NOW, examined_at=NOW))
+    given_up = observe(starting, facts.ActionEnded(START, Outcome(Result.FAILED, "timeout"), after(NOW, 1.0)))
+    assert given_up.crash is not None
+    came_to = ServerView(Phase.RUNNING, probed_at=after(NOW, 2.0))
+    assert observe(given_up, facts.Probed(came_to)).crash is None
+
+
+def test_a_start_under_way_keeps_the_crash_that_it_follows() -> None:
+    """How long that life was is counted when the start has ended."""
+    under_way = observe(with_server(Phase.STARTING, Crash(NOW)), facts.ActionStarted(START, NOW))
+    assert observe(under_way, facts.Probed(ServerView(Phase.RUNNING, probed_at=after(NOW, 1.0)))).crash == Crash(NOW)
 
 
 @pytest.mark.parametrize("recovery_s", [0.3, 60.0])

@@ -8,8 +8,7 @@ from hamgr.core.observe import observe
 from hamgr.core.outcomes import Promoted
 from hamgr.core.pipeline import Passage, record_of
 from hamgr.core.result import Outcome, Result
-from hamgr.core.server import Phase, ServerView
-from hamgr.core.state import Crash, Lease, Myself, State
+from hamgr.core.state import Lease, Myself, State
 from hamgr.core.units import Instant, Lsn, Term, Timeline, WallTime, after
 
 NOW = Instant(100.0)
@@ -51,10 +50,3 @@ def test_a_promotion_that_ends_before_etcd_has_answered_is_measured_from_what_th
 def test_etcds_own_answer_counts_where_it_comes_in_time() -> None:
     state = promoted(taken(elected(after(NOW, 1.0)), after(NOW, 1.5)), after(NOW, 2.0))
     assert elect_and_promote(state) == (1.5, 2.0)
-
-
-def test_a_crash_from_before_is_over_once_the_server_accepts_writes() -> None:
-    running = elected(after(NOW, 1.0))._replace(server=ServerView(Phase.RUNNING), crash=Crash(NOW))
-    assert promoted(running, after(NOW, 2.0)).crash is None
-    down = running._replace(server=ServerView(Phase.CRASHED))
-    assert promoted(down, after(NOW, 2.0)).crash == Crash(NOW)
