@@ -30,6 +30,8 @@ from hamgr.sim.steps import Drive, Steps
 from hamgr.sim.trace import Ended
 
 PERMIT_TICKS = 2.5
+STUCK_LOOK_S = 0.05
+"""How often what waits for a stuck server looks whether it goes on."""
 HOT_LOOP = 30
 """So many starts of one kind of action by one member within a second are a loop without back-off."""
 OVERTAKEN = Outcome(Result.FAILED, "overtaken", "the server was fenced meanwhile")
@@ -184,8 +186,16 @@ class Agent(Process):
         self.post(facts.Probed(view_of(self.server, self.clock_now(), standbys)))
 
     def _tick(self) -> None:
+        self._look(self.ground.now)
+
+    def _look(self, began: float) -> None:
+        """A server that gives no answer is waited for a while before it is told; the next look comes after that."""
+        now = self.ground.now
+        if self.server.is_stuck and now < began + self.ground.pace.probe_s:
+            self.at(now + STUCK_LOOK_S, lambda: self._look(began))
+            return
         self.probe()
-        self.at(self.ground.now + self.state.policy.loop_wait_s, self._tick)
+        self.at(max(now, began + self.state.policy.loop_wait_s), self._tick)
 
     def _think(self) -> None:
         self._is_due = False

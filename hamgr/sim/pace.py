@@ -32,6 +32,8 @@ class Pace:
     stop: Range = (0.02, 0.2)
     promote: Range = (0.02, 0.15)
     sql: Range = (0.001, 0.02)
+    probe_s: float = 2.0
+    """A look at a server that gives no answer is given up after that."""
     checkpoint: Range = (0.01, 0.4)
     rewind: Range = (0.1, 0.8)
     clone: Range = (0.2, 1.5)
@@ -70,6 +72,7 @@ STILL = Pace(
     stop=BRIEFLY,
     promote=BRIEFLY,
     sql=BRIEFLY,
+    probe_s=0.0,
     checkpoint=BRIEFLY,
     rewind=BRIEFLY,
     clone=BRIEFLY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hamgr.core.server import ControlFile, DataDir, Phase, ServerView, Walsender
 from hamgr.core.units import Instant, Lsn, Timeline
-from hamgr.sim.postgres import Disk, Server
+from hamgr.sim.postgres import Server
 
 CLUSTER_STATES = {
     (True, True): "shut down",
@@ -30,7 +30,7 @@ def view_of(server: Server, at: Instant, standbys: list[Server]) -> ServerView:
 
 
 def _alive(server: Server, at: Instant, standbys: list[Server]) -> ServerView:
-    answers = server.phase is Phase.RUNNING and not server.is_frozen and server.disk is not Disk.HUNG
+    answers = server.phase is Phase.RUNNING and not server.is_stuck
     return ServerView(
         phase=server.phase,
         data_dir=server.data_dir,

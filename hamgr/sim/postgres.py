@@ -102,8 +102,9 @@ class Server(Process):
         return self.phase in (Phase.RUNNING, Phase.STARTING, Phase.STOPPING)
 
     @property
-    def is_hung(self) -> bool:
-        return self.is_frozen
+    def is_stuck(self) -> bool:
+        """It runs, and gives nobody an answer."""
+        return self.phase is Phase.RUNNING and (self.is_frozen or self.disk is Disk.HUNG)
 
     @property
     def is_writable(self) -> bool:

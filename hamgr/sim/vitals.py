@@ -6,7 +6,7 @@ from hamgr.core.actions import Clone, InitDb, Reinitialize, Rewind
 from hamgr.core.facts import VitalChecked
 from hamgr.core.server import DataDir, Phase, Vital
 from hamgr.core.units import Instant
-from hamgr.sim.agent import Agent
+from hamgr.sim.agent import STUCK_LOOK_S, Agent
 from hamgr.sim.postgres import Disk
 
 REMAKING = (InitDb, Clone, Rewind, Reinitialize)
@@ -32,19 +32,23 @@ class Vitals:
         agent.at(agent.ground.now + agent.state.policy.loop_wait_s, self._turn)
 
     def _check(self, vital: Vital) -> None:
-        agent, began_at = self._agent, self._agent.clock_now()
-        if not self._applies(vital):
+        agent = self._agent
+        if self._applies(vital):
+            self._await(vital, agent.clock_now(), agent.ground.now + self._patience_s(vital), agent.server.generation)
+
+    def _await(self, vital: Vital, began_at: Instant, give_up_at: float, generation: int) -> None:
+        """A check ends as soon as what it hung on lets go of it, and is given up at its deadline."""
+        agent = self._agent
+        is_same = vital.is_of_disk or generation == agent.server.generation
+        if not is_same or not self._applies(vital):
             return
         if not self._hangs(vital):
             agent.post(VitalChecked(vital, began_at, self._problem(vital)))
-            return
-        generation = agent.server.generation
-        agent.at(agent.ground.now + self._patience_s(vital), lambda: self._overdue(vital, began_at, generation))
-
-    def _overdue(self, vital: Vital, began_at: Instant, generation: int) -> None:
-        is_same = vital.is_of_disk or generation == self._agent.server.generation
-        if is_same and self._applies(vital) and self._hangs(vital):
-            self._agent.post(VitalChecked(vital, began_at, "no answer in time", is_hung=True))
+        elif agent.ground.now >= give_up_at:
+            agent.post(VitalChecked(vital, began_at, "no answer in time", is_hung=True))
+        else:
+            look_at = min(agent.ground.now + STUCK_LOOK_S, give_up_at)
+            agent.at(look_at, lambda: self._await(vital, began_at, give_up_at, generation))
 
     def _applies(self, vital: Vital) -> bool:
         server, state = self._agent.server, self._agent.state
