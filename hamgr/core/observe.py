@@ -263,7 +263,7 @@ def _probed(state: State, server: ServerView) -> State:
             server = replace(server, phase=Phase.CRASHED, written_lsn=_may_have_written(state))
             state = _with_crash(state, server.probed_at)
     elif server.phase is Phase.RUNNING and not state.is_busy(Lane.SERVER):
-        # It came up after its start had been given up for lost, or by somebody else's hand: no crash is left to examine.
+        # It came up after its start had been given up for lost, or by another hand: no crash is left to examine.
         state = state._replace(crash=None)
     age_s = server.last_message_age_s
     if server.identity != before.identity:
