@@ -241,14 +241,22 @@ def keep_config(scene: Scene, _note: str) -> Iterator[Action | Instant]:
 
 
 def keep_record(scene: Scene, _note: str) -> Iterator[Action | Instant]:
-    """The record of the change that made us leader: once it is writable, and again when there is more to tell."""
-    passage = scene.state.passage
-    if passage is None or passage.writable_at is None:
+    """The record of the change that made us leader: once it is writable, and again when there is more to tell.
+
+    Where the server ended before that, what was at risk is written down all the same: the next leader's record tells
+    only of what that one lacks of this one's WAL.
+    """
+    passage, crash = scene.state.passage, scene.state.crash
+    if passage is None:
+        return
+    ended_at = crash.at if crash is not None and passage.term == scene.view.term else None
+    known_at = passage.writable_at if passage.writable_at is not None else ended_at
+    if known_at is None:
         return
     has_more = passage.routed_at is not None and not passage.recorded_routed
     if not passage.recorded or has_more or len(passage.notes) != passage.recorded_notes:
         ahead_s = scene.state.wall_ahead_s
-        at = WallTime(0.0) if ahead_s is None else WallTime(passage.writable_at + ahead_s)
+        at = WallTime(0.0) if ahead_s is None else WallTime(known_at + ahead_s)
         yield PutRecord(record_of(passage, scene.me, at, budget_by_stage(scene.policy, passage.cause)))
 
 

@@ -278,6 +278,7 @@ def _promoted(state: State, fact: ActionEnded) -> State:
         verified_at=fact.at,
         timeline=value.timeline,
         lsn=value.lsn,
+        recorded=False,
     )
     return state._replace(passage=marked)
 

@@ -42,7 +42,7 @@ class Record:
     former: str
     """The old leader, empty at bootstrap."""
     at: WallTime
-    """When the new leader was writable, on its wall clock: for people."""
+    """When the new leader was writable, or its server ended before it was, on its wall clock: for people."""
     timeline: Timeline
     lsn: Lsn
     """Where the new timeline begins."""
@@ -114,7 +114,7 @@ class Passage:
 
 
 def record_of(passage: Passage, me: str, at: WallTime, budget_s: Mapping[str, float]) -> Record:
-    """The record of a passage that has come to `writable`. Stages not measured are left unknown."""
+    """The record of a passage that has come to `writable`, or to its end. Stages not measured are left unknown."""
     at_risk: int | None = None
     if passage.former_lsn is not None and passage.own_lsn is not None:
         at_risk = max(0, passage.former_lsn - passage.own_lsn)

@@ -56,7 +56,7 @@ def counted(tally: Tally, scene: Scene, decision: Decision) -> Tally:
         refusal = (decision.reason.code.value, _check(scene, decision))
         tally = replace(tally, refusals={**tally.refusals, refusal: tally.refusals.get(refusal, 0) + 1})
     passage = scene.state.passage
-    if passage is None or not passage.recorded:
+    if passage is None or not passage.recorded or passage.writable_at is None:
         return tally
     if passage.term != tally.term:
         tally = replace(tally, term=passage.term, counted=frozenset())

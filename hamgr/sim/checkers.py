@@ -32,6 +32,11 @@ class Checkers:
         """Member -> the ballots that it knew when it decided to take the lead."""
         self._newest: Server | None = None
         self._lost_in: dict[int, list[Written]] = {}
+        self._writable_in = 0
+        """The last term in which a server became writable."""
+        self._never_writable: list[tuple[int, set[int]]] = []
+        """(term, numbers of the writes that its leader had), of the terms since the last writable one."""
+        self._records: dict[int, Record] = {}
         self._status_before: dict[int, int] = {}
         """Term -> the position that the leader before it had last written to etcd."""
         self.changes = 0
@@ -107,14 +112,23 @@ class Checkers:
                 f"{server.name} leads without write {guarded[0].number}, which {guarded[0].host} acknowledged "
                 f"under synchronous mode ({len(guarded)} in all)"
             )
+        self._writable_in = self._ground.etcd.get("term", 0)
         for each in lost:
             each.is_lost = True
-        self._lost_in.setdefault(self._ground.etcd.get("term", 0), []).extend(lost)
+            without = (term for term, had in self._never_writable if each.number not in had)
+            self._lost_in.setdefault(next(without, self._writable_in), []).append(each)
+        self._never_writable = []
+        for record in self._records.values():
+            self._judge_record(record)
 
     # -- (7) what was lost was on record -----------------------------------------------------------------------
 
     def recorded(self, record: Record) -> None:
         """A lossy change of leader says so: 0 bytes at risk is said only where nothing that was known of is lost."""
+        self._records[record.term] = record
+        self._judge_record(record)
+
+    def _judge_record(self, record: Record) -> None:
         if record.at_risk_bytes != 0:
             return
         known_lsn = self._status_before.get(record.term, 0)
@@ -148,6 +162,9 @@ class Checkers:
         if self._leader_of_term.setdefault(term, name) != name:
             raise Violation(f"term {term} has two leaders: {self._leader_of_term[term]} and {name}")
         if term != before:
+            if before and before != self._writable_in:
+                head = self._shared.replication.servers[self._leader_of_term[before]].head
+                self._never_writable.append((before, {commit.number for commit in back_from(head)}))
             self.changes += 1
             self._status_before[term] = etcd.get("status", Status()).optime
             self._ground.say(name, f"takes the lead in term {term}")

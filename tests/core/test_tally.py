@@ -61,6 +61,7 @@ def test_each_stage_of_a_change_is_counted_once_however_many_decisions_follow() 
 
 def test_a_change_is_not_counted_before_it_is_on_record() -> None:
     assert after(passage(recorded=False), passage(recorded=False)) == Tally()
+    assert after(passage(writable_at=None), passage(writable_at=None)) == Tally()
     assert sum(counts(after(passage(recorded=False), passage())).values()) == 5
 
 

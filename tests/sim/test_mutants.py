@@ -25,9 +25,9 @@ CATCHING = (
     (Mutant.PROMISE_IGNORED, None, ("cut_etcd",), 50),
     (Mutant.MOVE_NOT_LIMITED, None, ("shorten_ttl_and_lose_control",), 50),
     (Mutant.RECEIVER_NOT_STOPPED, "quorum", ("suspend_until_vote",), 200),
-    (Mutant.SYNC_ORDER_REVERSED, "quorum", (), 150),
+    (Mutant.SYNC_ORDER_REVERSED, "quorum", ("isolate", "lag", "freeze_agent"), 50),
 )
-"""Mutant, synchronous mode, the faults that bring it to light (none: all), and within how many seeds. With all faults
+"""Mutant, synchronous mode, the faults that bring it to light, and within how many seeds. With all faults
 each was noticed within 300 seeds as well.
 """
 
