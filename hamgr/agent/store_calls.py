@@ -146,7 +146,10 @@ async def cast_ballot(world: World, action: actions.CastBallot) -> Outcome:
         received = await world.server.received()
     priority = world.state().me.tags.failover_priority
     ballot = Ballot(world.me, action.term, received.timeline, received.lsn, priority)
-    return Outcome(Result.DONE, value=await world.store.put_ballot(ballot, world.lease_id))
+    cast = await world.store.put_ballot(ballot, world.lease_id, action.leader_revision)
+    if cast is None:
+        return Outcome(Result.REFUSED, "compare", "the election that it was for is over")
+    return Outcome(Result.DONE, value=cast)
 
 
 async def clear_request(world: World, action: actions.ClearRequest) -> Outcome:

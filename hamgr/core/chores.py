@@ -141,7 +141,7 @@ def keep_roster(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """The leader enters whoever is up, at once, and takes out whoever has been gone for long: only who is entered may
     campaign, and each of them has to promise not to when etcd is gone.
     """
-    if scene.state.verified_term != scene.view.term:
+    if scene.state.verified_term != scene.view.term or _lasts_by_peers(scene):
         return
     roster = dict(scene.view.roster)
     present = {member.name: member.api_url for member in scene.view.members if member.api_url}
@@ -156,6 +156,14 @@ def keep_roster(scene: Scene, _note: str) -> Iterator[Action | Instant]:
             yield gone_at
     if scene.me in wanted and wanted != roster:
         yield PutRoster(wanted, scene.view.roster_revision)
+
+
+def _lasts_by_peers(scene: Scene) -> bool:
+    """Its peers' promises last longer than its lease does. Who was entered meanwhile would not have promised anything."""
+    lease = scene.state.lease
+    if lease.peer_deadline is None:
+        return False
+    return lease.deadline is None or lease.deadline < lease.peer_deadline
 
 
 def keep_sync(scene: Scene, _note: str) -> Iterator[Action | Instant]:

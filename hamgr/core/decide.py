@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hamgr.core.actions import GIVING_AWAY, Action, AskPeers, Exit, Fence, HoldPools, Lane, PushRoute, ReleasePools
+from hamgr.core.actions import (
+    GIVING_AWAY,
+    Action,
+    AskPeers,
+    Exit,
+    Fence,
+    HoldPools,
+    Lane,
+    PushRoute,
+    PutRoster,
+    ReleasePools,
+)
 from hamgr.core.chores import CHORES, LEADERS_CHORES
 from hamgr.core.reasons import Code, Reason
 from hamgr.core.rules import (
@@ -159,17 +170,20 @@ def _startable(state: State, wishes: list[Action]) -> tuple[Action, ...]:
 
     The lead is not given away while something is done with the server: a restart that is under way has it down for a
     moment, and would have it up again as a primary after another leads. Nor are pools released then: they may be held
-    for just that.
+    for just that. Nobody is entered into the roster while it is asked for its promises: he would not be asked.
     """
     if not wishes:
         return ()
     taken: set[Lane] = {task.action.lane for task in state.under_way}
+    asks = Lane.PEERS in taken or any(isinstance(action, AskPeers) for action in wishes)
     chosen: list[Action] = []
     for action in wishes:
         overtakes = isinstance(action, Fence) and state.running(Fence) is None
         if action.lane in taken and not overtakes:
             continue
         if isinstance(action, (*GIVING_AWAY, ReleasePools)) and Lane.SERVER in taken:
+            continue
+        if isinstance(action, PutRoster) and asks:
             continue
         taken.add(action.lane)
         chosen.append(action)

@@ -131,8 +131,11 @@ def see_cluster(state: State, view: ClusterView) -> State:
     if state.cluster is not None and not view.term_revision:
         # Its key cannot be read: the last known term goes on. No change of leader can be written until it is mended.
         view = view._replace(term=state.cluster.term)
+    # What was sent before compared an older roster: it is void, or it is what is seen.
+    is_of_another_roster = state.cluster is not None and view.roster_revision != state.cluster.roster_revision
     seen = state._replace(
         cluster=view,
+        roster_sent=() if is_of_another_roster else state.roster_sent,
         is_recalled=False,
         store_error="",
         store_failed_at=_failing_since(state, view),

@@ -85,7 +85,10 @@ class Scene:
         if lease.term == 0 or lease.peer_deadline is None or self.now >= lease.peer_deadline or view is None:
             return False
         is_own = view.leader is None or self._holds_key_of_lease
-        gives_away = self.offer is not None or view.released_term == view.term or not self.is_settled
+        # An offer outlives the key that it was made with, and would be valid again with the key taken again.
+        offer = view.request.offer if view.request is not None else None
+        has_offered = offer is not None and (offer.holder, offer.term) == (self.me, view.term)
+        gives_away = has_offered or view.released_term == view.term or not self.is_settled
         return is_own and view.term == lease.term and not gives_away
 
     @property

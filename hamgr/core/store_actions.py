@@ -145,6 +145,10 @@ class CastBallot:
     """With an offer: wait a moment until this much has been received."""
     stops_receiver: bool = False
     """The WAL receiver is stopped before it is measured, so that the old primary gets no acknowledgement any more."""
+    leader_revision: int = 0
+    """mod_revision of the leader key of whose offer it is a vote, 0: nobody holds it. With another one there it is
+    refused: a vote that comes after its offer was taken back would count in the next election.
+    """
     lane = Lane.BALLOT
 
 

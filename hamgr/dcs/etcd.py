@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Protocol
 
 from hamgr.core.cluster import Ballot, ClusterView, HistoryLine, LeaderKey, Member, Request, Status, SyncState
@@ -101,9 +102,11 @@ class EtcdStore:
     async def put_member(self, member: Member, lease_id: int) -> int:
         return await self._put(self._keys.member(member.name), codec.encode_member(member), lease_id)
 
-    async def put_ballot(self, ballot: Ballot, lease_id: int) -> Ballot:
-        revision = await self._put(self._keys.ballot(ballot.name), codec.encode_ballot(ballot), lease_id)
-        return Ballot(ballot.name, ballot.term, ballot.timeline, ballot.lsn, ballot.priority, revision)
+    async def put_ballot(self, ballot: Ballot, lease_id: int, leader_revision: int) -> Ballot | None:
+        vote = transactions.put_ballot(self._keys, ballot, lease_id, leader_revision)
+        # Sending the same again is harmless, as in `_put`.
+        answer = await self._client.txn(vote, resend=True)
+        return replace(ballot, mod_revision=answer.revision) if answer.succeeded else None
 
     async def delete_ballot(self, name: str) -> None:
         await self._client.txn(Txn(then=(Delete(self._keys.ballot(name)),)), resend=True)

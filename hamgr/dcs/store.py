@@ -69,8 +69,11 @@ class Store(Protocol):
         """Announce; returns the key's mod_revision."""
         ...
 
-    async def put_ballot(self, ballot: Ballot, lease_id: int) -> Ballot:
-        """Vote; returns the ballot with its mod_revision."""
+    async def put_ballot(self, ballot: Ballot, lease_id: int, leader_revision: int) -> Ballot | None:
+        """Vote; returns the ballot with its mod_revision. None: refused, since the leader key was written meanwhile.
+
+        `leader_revision` is that key's mod_revision, 0 where nobody holds it.
+        """
         ...
 
     async def delete_ballot(self, name: str) -> None: ...

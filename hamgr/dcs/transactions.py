@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from hamgr.core.cluster import LeaderKey, SyncState
+from hamgr.core.cluster import Ballot, LeaderKey, SyncState
 from hamgr.core.units import Term
 from hamgr.dcs import codec
 from hamgr.dcs.keys import ScopeKeys
@@ -131,6 +131,12 @@ def take_leader(keys: ScopeKeys, claim: LeaderClaim) -> Change:
         *((alone,) if claim.sync_revision is not None else ()),
     )
     return _change(compares, then, _lead_in(keys, claim.me, claim.lease_id, claim.term))
+
+
+def put_ballot(keys: ScopeKeys, ballot: Ballot, lease_id: int, leader_revision: int) -> Txn:
+    """A vote in the election that goes by that leader key, or by its absence."""
+    vote = Put(keys.ballot(ballot.name), codec.encode_ballot(ballot), lease_id)
+    return Txn((unchanged(keys.leader, leader_revision),), (vote,))
 
 
 def _no_ballots(keys: ScopeKeys) -> Delete:

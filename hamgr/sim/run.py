@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from hamgr.core.actions import Lane
 from hamgr.core.budget import failover_budget
 from hamgr.core.policy import Policy
 from hamgr.core.routes import Routes
@@ -189,6 +190,9 @@ class Trial:
         if world.shared.front.is_held or not self._is_routed(leader):
             return False
         if agent.decision is None or agent.decision.rule != steady.__name__ or agent.state.illnesses:
+            return False
+        if agent.state.is_busy(Lane.SERVER):
+            # It may be putting its server down for an illness that has ended since.
             return False
         deadline = agent.page.deadline
         if deadline is None or deadline - agent.clock_now() < world.policy.ttl_s / 2:

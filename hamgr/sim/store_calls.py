@@ -148,9 +148,11 @@ def cast_ballot(agent: Agent, action: actions.CastBallot) -> Steps:
     priority = agent.state.me.tags.failover_priority
     ballot = Ballot(agent.name, action.term, Timeline(server.timeline), Lsn(server.lsn), priority)
     etcd, me = ground.etcd, _claimant(agent)
-    answer = yield from _settle(agent, lambda: transactions.put_ballot(etcd, me, ballot))
+    answer = yield from _settle(agent, lambda: transactions.put_ballot(etcd, me, ballot, action.leader_revision))
     if isinstance(answer, NoAnswer):
         return _no_answer(answer)
+    if answer is None:
+        return COMPARE
     return Outcome(Result.DONE, value=replace(ballot, mod_revision=answer)) if answer else LEASE_GONE
 
 

@@ -132,10 +132,12 @@ def clear_request(etcd: Etcd, _me: Claimant, action: actions.ClearRequest) -> bo
     return holds
 
 
-def put_ballot(etcd: Etcd, me: Claimant, ballot: Ballot) -> int:
-    """Revision of the ballot; 0 when the lease is gone."""
+def put_ballot(etcd: Etcd, me: Claimant, ballot: Ballot, leader_revision: int) -> int | None:
+    """Revision of the ballot; 0 when the lease is gone, None when the leader key is another one."""
     if me.lease_id not in etcd.leases:
         return 0
+    if etcd.mod("leader") != leader_revision:
+        return None
     etcd.write({f"ballots/{me.name}": (ballot, me.lease_id)})
     return etcd.revision
 

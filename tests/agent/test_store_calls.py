@@ -240,7 +240,17 @@ def receiving(bench: Bench, *seen: Received) -> None:
     """What is received, one look after another; the last for ever."""
     looks = list(seen)
     bench.server.answers["received"] = lambda: looks.pop(0) if len(looks) > 1 else looks[0]
-    bench.use_store(Calls(bench.log, put_ballot=lambda ballot, lease_id: replace(ballot, mod_revision=lease_id)))
+
+    def put_ballot(ballot: Ballot, lease_id: int, leader_revision: int) -> Ballot | None:
+        return None if leader_revision else replace(ballot, mod_revision=lease_id)
+
+    bench.use_store(Calls(bench.log, put_ballot=put_ballot))
+
+
+async def test_a_vote_in_an_election_that_is_over_is_refused(bench: Bench) -> None:
+    receiving(bench, Received(Timeline(4), Lsn(0x4100), streaming=False))
+    outcome = await cast_ballot(bench.world, actions.CastBallot(Term(4), Lsn(0), leader_revision=9))
+    assert outcome.result is Result.REFUSED
 
 
 async def test_a_ballot_holds_a_fresh_measurement_and_hangs_on_the_lease(bench: Bench) -> None:

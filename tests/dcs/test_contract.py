@@ -142,7 +142,7 @@ async def test_of_two_claims_on_a_vacant_lead_exactly_one_is_done(
 async def test_a_claim_is_refused_when_anything_it_compared_has_changed(store: EtcdStore) -> None:
     await store.revoke_lease(await leading(store, "old"))
     lease_id = (await store.grant_lease(30)).lease_id
-    ballot = await store.put_ballot(Ballot("b", Term(2), Timeline(1), Lsn(5), 1), lease_id)
+    ballot = await store.put_ballot(Ballot("b", Term(2), Timeline(1), Lsn(5), 1), lease_id, 0)
     await store.put_request(Request(candidate="b"), 0)
     view = await store.read()
     claim = claim_of(view, "b", lease_id)
@@ -162,7 +162,7 @@ async def test_a_claim_is_refused_when_anything_it_compared_has_changed(store: E
 async def test_a_claim_that_is_done_clears_ballots_and_the_request_when_told(store: EtcdStore) -> None:
     await store.revoke_lease(await leading(store, "old"))
     lease_id = (await store.grant_lease(30)).lease_id
-    await store.put_ballot(Ballot("b", Term(2), Timeline(1), Lsn(5), 1), lease_id)
+    await store.put_ballot(Ballot("b", Term(2), Timeline(1), Lsn(5), 1), lease_id, 0)
     await store.put_request(Request(candidate="b"), 0)
     outcome = await store.take_leader(claim_of(await store.read(), "b", lease_id, delete_request=True))
     view = await store.read()
@@ -237,9 +237,10 @@ async def test_an_expired_lead_is_retaken_only_while_term_and_roster_stand(store
 async def test_a_retaken_lead_has_its_term_still_and_no_ballot_of_the_time_between(store: EtcdStore) -> None:
     await store.revoke_lease(await leading(store, "a"))
     mine, voter = (await store.grant_lease(30)).lease_id, (await store.grant_lease(30)).lease_id
-    await store.put_ballot(Ballot("b", Term(2), Timeline(1), Lsn(5), 1), voter)
+    await store.put_ballot(Ballot("b", Term(2), Timeline(1), Lsn(5), 1), voter, 0)
     view = await store.read()
     assert (await store.retake_leader("a", mine, view.term_revision, view.roster_revision)).is_done
+    assert await store.put_ballot(Ballot("b", Term(2), Timeline(1), Lsn(5), 1), voter, 0) is None
     after = await store.read()
     assert (after.ballots, after.term) == ((), view.term)
 
@@ -434,10 +435,12 @@ async def test_a_withdrawal_leaves_neither_ballots_nor_room_for_a_late_copy_of_t
     assert before.leader is not None
     offer = Request(offer=Offer("a", before.term, Timeline(1), Lsn(99), "server_crashed"))
     assert (await store.put_offer("a", offer, before.leader.mod_revision)).is_done
-    await store.put_ballot(Ballot("b", Term(before.term + 1), Timeline(1), Lsn(99), 1), lease_id)
+    vote, held = Ballot("b", Term(before.term + 1), Timeline(1), Lsn(99), 1), before.leader.mod_revision
+    assert await store.put_ballot(vote, lease_id, held) is not None
     view = await store.read()
     assert view.request is not None
     assert (await store.withdraw_offer("a", held_by, view.request.mod_revision)).is_done
+    assert await store.put_ballot(vote, lease_id, held) is None
     assert (await store.read()).ballots == ()
     assert (await store.put_offer("a", offer, before.leader.mod_revision)).result is Result.REFUSED
     assert (await store.read()).request is None

@@ -54,7 +54,8 @@ def campaign(scene: Scene) -> Verdict | None:
         retry_at = scene.retry_at(CastBallot)
         if is_short and vacancy.voted_at is not None:
             retry_at = Instant(max(retry_at, after(vacancy.voted_at, VOTE_AGAIN_S)))
-        actions = (CastBallot(vacancy.term, at_least, stops),) if scene.now >= retry_at else ()
+        held = scene.leader.mod_revision if scene.leader else 0
+        actions = (CastBallot(vacancy.term, at_least, stops, held),) if scene.now >= retry_at else ()
         return Verdict(_why_voting(scene, vacancy, mine), actions, wake_at=retry_at)
     unfit = _why_ballot_is_unfit(scene, mine)
     if unfit is not None:
