@@ -6,13 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from hamgr.agent.journal import LOGGER
-from hamgr.agent.server_calls import CHECKPOINT_TIMEOUT_S, NOT_ENTITLED, scene_of
+from hamgr.agent.server_calls import NOT_ENTITLED, checkpoint_before_stop, scene_of
 from hamgr.agent.world import World
 from hamgr.core import actions
 from hamgr.core.result import Outcome, Result
 from hamgr.core.route_outcomes import RouteNotes
-from hamgr.postgres.errors import ServerError
 from hamgr.routing import haproxy, pgbouncer, release, targets
 from hamgr.routing.errors import RouteError
 from hamgr.routing.pgbouncer import Pool
@@ -22,10 +20,7 @@ from hamgr.routing.session import session
 async def hold_pools(world: World, action: actions.HoldPools) -> Outcome:
     """A pause that comes too late, because this process stood still for a while, is undone: nobody else would."""
     if action.checkpoint_first:
-        try:
-            await world.server.checkpoint(CHECKPOINT_TIMEOUT_S)
-        except ServerError as error:
-            LOGGER.warning("no checkpoint before the hand-over, its stop takes longer: %s", error)
+        await checkpoint_before_stop(world)
     if not scene_of(world).leads:
         return NOT_ENTITLED
     pools = world.front.pools

@@ -12,9 +12,9 @@ from hamgr.agent.journal import LOGGER
 from hamgr.agent.world import World
 from hamgr.core import actions
 from hamgr.core.facts import ActionProgressed
-from hamgr.core.outcomes import Promoted, WalEnd
 from hamgr.core.result import Outcome, Result
 from hamgr.core.scene import Scene
+from hamgr.core.server_outcomes import Promoted, WalEnd
 from hamgr.core.units import Instant, Lsn, Term
 from hamgr.postgres.errors import ServerError
 from hamgr.postgres.process import Ending
@@ -47,6 +47,7 @@ async def initdb(world: World, _action: actions.InitDb) -> Outcome:
 
 async def clone(world: World, action: actions.Clone) -> Outcome:
     if action.keep_aside:
+        await _check_source(world, action.source)
         await world.server.keep_aside()
     await world.server.clone(action.source, lambda progress: world.post(ActionProgressed(str(progress))))
     return DONE
@@ -93,8 +94,16 @@ async def stop(world: World, action: actions.StopServer) -> Outcome:
 
 async def hand_over_stop(world: World, action: actions.HandOverStop) -> Outcome:
     if action.checkpoint_first:
-        await world.server.checkpoint(CHECKPOINT_TIMEOUT_S)
+        await checkpoint_before_stop(world)
     return await _stopped(world, action.budget_s)
+
+
+async def checkpoint_before_stop(world: World) -> None:
+    """So that the stop takes less time. It goes on where there is none to be had: the disk may be what is ill."""
+    try:
+        await world.server.checkpoint(CHECKPOINT_TIMEOUT_S)
+    except ServerError as error:
+        LOGGER.warning("no checkpoint before the hand-over, its stop takes longer: %s", error)
 
 
 async def _stopped(world: World, budget_s: float) -> Outcome:
@@ -192,10 +201,17 @@ async def restart(world: World, action: actions.RestartServer) -> Outcome:
 
 
 async def reinitialize(world: World, action: actions.Reinitialize) -> Outcome:
+    await _check_source(world, action.source)
     await _stopped(world, world.state().policy.primary_stop_timeout_s)
     await world.server.remove_cluster()
     await clone(world, actions.Clone(action.source))
     return await start_standby(world, actions.StartStandby(action.source))
+
+
+async def _check_source(world: World, source: actions.Upstream) -> None:
+    """Before anything is thrown away: the key of a leader outlives its host, and what is here may be the last copy."""
+    view = world.state().cluster
+    await world.server.check_source(source, view.system_identifier if view is not None else "")
 
 
 async def _post_sentry(world: World) -> None:

@@ -159,7 +159,7 @@ def keep_roster(scene: Scene, _note: str) -> Iterator[Action | Instant]:
 
 
 def _lasts_by_peers(scene: Scene) -> bool:
-    """Its peers' promises last longer than its lease does. Who was entered meanwhile would not have promised anything."""
+    """Its peers' promises last longer than its lease. Whoever was entered meanwhile would have promised nothing."""
     lease = scene.state.lease
     if lease.peer_deadline is None:
         return False

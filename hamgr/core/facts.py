@@ -9,7 +9,7 @@ from typing import Any
 from hamgr.core.actions import Action
 from hamgr.core.cluster import ClusterView
 from hamgr.core.policy import Policy
-from hamgr.core.result import Outcome
+from hamgr.core.result import Outcome, Result
 from hamgr.core.routes import Routes
 from hamgr.core.server import ServerIdentity, ServerView, Vital
 from hamgr.core.units import Instant, Term
@@ -149,6 +149,10 @@ class ActionEnded:
     action: Action
     outcome: Outcome
     at: Instant
+
+    @property
+    def is_done(self) -> bool:
+        return self.outcome.result is Result.DONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,9 @@ def _with_term(state: State, view: ClusterView) -> State:
     if passage is not None and passage.term == term and passage.elected_at is None:
         # The watch may tell before etcd's own answer has come, and the promotion may be over by then.
         passage = passage.marked(elected_at=view.seen_at)
-    return state._replace(lease=replace(lease, term=term), passage=passage)
+    # An order to throw the data away was given to a replica. Who leads now has what others lack.
+    orders = tuple(order for order in state.orders if order.kind != "reinitialize")
+    return state._replace(lease=replace(lease, term=term), passage=passage, orders=orders)
 
 
 def _with_vacancy(state: State, view: ClusterView, before: ClusterView | None) -> State:

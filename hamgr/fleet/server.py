@@ -5,9 +5,9 @@ from __future__ import annotations
 from hamgr.core import actions
 from hamgr.core.actions import Action
 from hamgr.core.cluster import ClusterView
-from hamgr.core.outcomes import Promoted, WalEnd
 from hamgr.core.result import Outcome, Result
 from hamgr.core.server import ControlFile, DataDir, Phase, ServerIdentity, ServerView
+from hamgr.core.server_outcomes import Promoted, WalEnd
 from hamgr.core.slotnames import slot_name
 from hamgr.core.units import Instant, Lsn, Timeline
 from hamgr.postgres.sight import Received

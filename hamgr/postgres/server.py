@@ -241,6 +241,13 @@ class LocalServer(SeenServer):
         """Replication and rewind roles exist on the running primary with their passwords; writes only what differs."""
         await clone.create_roles(self.config, self._sql)
 
+    async def check_source(self, upstream: Upstream, system_identifier: str) -> None:
+        """`upstream` answers, and is of that cluster: it can be copied. Raises ServerUnavailable, ServerRefused."""
+        await self.disk.run(lambda: configuration.write_passfile(self.config), "write the passfile")
+        there = await source.ask(self.config, upstream)
+        if there.system_identifier != system_identifier:
+            raise ServerRefused(f"{upstream.host} is of another cluster ({there.system_identifier})")
+
     async def clone(self, upstream: Upstream, progress: Callable[[clone.CloneProgress], None] | None = None) -> None:
         """The data directory is a copy of `upstream`; it was empty or unfinished before."""
         await self._refuse_while_running()

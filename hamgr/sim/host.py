@@ -133,6 +133,7 @@ class Host:
     def freeze_guard(self) -> None:
         """SIGSTOP. The service manager misses its notices, and replaces it."""
         self.guard.freeze("fault")
+        self._watch_by_sentry()
         self.agent.at(self.ground.now + HEARTBEAT_FRESH_S, self._agent_sees_guard)
         if self.is_supervised:
             self.ground.at(self.ground.now + 2 * HEARTBEAT_FRESH_S, self._replace_frozen_guard)
@@ -222,3 +223,4 @@ class Host:
             self.ground.etcd.revoke(agent.lease_id)
         else:
             self._respawn_agent()
+            self._watch_by_sentry()

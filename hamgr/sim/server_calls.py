@@ -7,9 +7,9 @@ from typing import Any
 
 from hamgr.core import actions
 from hamgr.core.lanes import Upstream
-from hamgr.core.outcomes import Promoted, WalEnd
 from hamgr.core.result import Outcome, Result
 from hamgr.core.server import DataDir, Phase
+from hamgr.core.server_outcomes import Promoted, WalEnd
 from hamgr.core.slotnames import slot_name
 from hamgr.core.units import Instant, Lsn, Term, Timeline
 from hamgr.sim.agent import Agent

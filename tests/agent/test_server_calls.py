@@ -26,9 +26,9 @@ from hamgr.agent.server_calls import (
 from hamgr.core import actions
 from hamgr.core.actions import Upstream
 from hamgr.core.facts import ActionProgressed
-from hamgr.core.outcomes import Promoted, WalEnd
 from hamgr.core.quorum import SyncRule
 from hamgr.core.result import Result
+from hamgr.core.server_outcomes import Promoted, WalEnd
 from hamgr.core.units import Instant, Lsn, Term, Timeline, after
 from hamgr.postgres.config import LogicalSlot, LogicalSlots
 from hamgr.postgres.errors import Diverged, ServerBroken, ServerRefused, ServerUnavailable
@@ -208,7 +208,7 @@ async def test_a_diverged_standby_is_not_started(bench: Bench) -> None:
 async def test_a_clone_keeps_aside_what_is_to_be_kept_and_tells_its_progress(bench: Bench, keep_aside: bool) -> None:
     bench.server.answers["clone"] = lambda _source, progress: progress("base backup: 40 %")
     await clone(bench.world, actions.Clone(B, keep_aside))
-    assert bench.log == (["keep_aside"] if keep_aside else []) + ["clone"]
+    assert bench.log == (["check_source", "keep_aside"] if keep_aside else []) + ["clone"]
     assert bench.facts == [ActionProgressed("base backup: 40 %")]
 
 
@@ -319,10 +319,21 @@ async def test_a_member_is_made_anew_only_after_its_server_stopped(bench: Bench)
     bench.server.answers = dict(STOPPED)
     await reinitialize(bench.world, actions.Reinitialize(1, B))
     assert bench.log == [
-        *("stop", "disarm", "stopped_position"),
+        *("check_source", "stop", "disarm", "stopped_position"),
         *("remove_cluster", "clone"),
         *("adopt", "disarm", "start_standby"),
     ]
+
+
+async def test_nothing_is_thrown_away_for_a_copy_of_a_source_that_does_not_answer(bench: Bench) -> None:
+    """Its key outlives its host, and this may be the last copy."""
+    bench.server.answers = dict(STOPPED)
+    bench.server.answers["check_source"] = ServerUnavailable("no route to host")
+    with pytest.raises(ServerUnavailable):
+        await reinitialize(bench.world, actions.Reinitialize(1, B))
+    with pytest.raises(ServerUnavailable):
+        await clone(bench.world, actions.Clone(B, keep_aside=True))
+    assert bench.log == ["check_source"] * 2
 
 
 async def test_the_configuration_applied_is_the_one_wanted_now(bench: Bench) -> None:

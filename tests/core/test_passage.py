@@ -6,10 +6,10 @@ from hamgr.core import actions, facts
 from hamgr.core.cluster import ClusterView, LeaderKey
 from hamgr.core.decide import decide
 from hamgr.core.observe import observe
-from hamgr.core.outcomes import Promoted
 from hamgr.core.pipeline import Passage, Record, record_of
 from hamgr.core.result import Outcome, Result
 from hamgr.core.server import Phase, ServerView
+from hamgr.core.server_outcomes import Promoted
 from hamgr.core.state import Crash, Lease, Myself, State
 from hamgr.core.units import Instant, Lsn, Term, Timeline, WallTime, after
 

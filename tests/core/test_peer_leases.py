@@ -4,59 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from core.leader import NOW, TERM, leading, renewed, seen
 from hamgr.core import actions, facts
-from hamgr.core.cluster import ClusterView, LeaderKey, Member, Offer, Request
+from hamgr.core.cluster import Offer, Request
 from hamgr.core.decide import decide
 from hamgr.core.observe import observe
-from hamgr.core.policy import Policy
 from hamgr.core.scene import Scene
-from hamgr.core.server import Phase, ServerIdentity, ServerView
-from hamgr.core.state import Lease, Myself, State
-from hamgr.core.units import Instant, Lsn, Term, Timeline, after
+from hamgr.core.state import State
+from hamgr.core.units import Lsn, Timeline, after
 
-NOW = Instant(100.0)
-TERM = Term(1)
-LEADER = LeaderKey("a", 7, 5)
 OVERDUE_S = 2.5
-
-
-def member(name: str) -> Member:
-    return Member(name, f"postgres://{name}.host:5432/postgres", f"http://{name}:8008/patroni", "running")
-
-
-def seen(roster: str = "abc", members: str = "abc", revision: int = 6) -> ClusterView:
-    return ClusterView(
-        revision=20,
-        seen_at=NOW,
-        system_identifier="s",
-        leader=LEADER,
-        term=TERM,
-        term_revision=5,
-        members=tuple(member(name) for name in members),
-        roster={name: member(name).api_url for name in roster},
-        roster_revision=revision,
-    )
-
-
-def leading(view: ClusterView, lease: Lease) -> State:
-    server = ServerView(
-        Phase.RUNNING,
-        identity=ServerIdentity(1, 1),
-        probed_at=NOW,
-        answered=True,
-        system_identifier="s",
-        in_recovery=False,
-        timeline=Timeline(1),
-        written_lsn=Lsn(1000),
-        has_sentry=True,
-    )
-    return State(
-        Myself("a"), Policy(ttl_s=5.0), cluster=view, lease=lease, server=server, verified_term=TERM, verified_at=NOW
-    )
-
-
-def renewed(ago_s: float) -> Lease:
-    return Lease(7, after(NOW, 4.8 - ago_s), TERM, ttl_s=5.0, confirmed_at=after(NOW, -ago_s))
 
 
 def wished(state: State) -> dict[type, actions.Action]:

@@ -13,13 +13,13 @@ from hamgr.core.cluster import Ballot, ClusterView, LeaderKey, Member, Offer, Re
 from hamgr.core.decide import decide
 from hamgr.core.observe import observe
 from hamgr.core.order import best_first, is_ahead_of
-from hamgr.core.outcomes import Promoted, WalEnd
 from hamgr.core.policy import Policy
 from hamgr.core.result import Outcome, Result
 from hamgr.core.route_outcomes import RouteNotes
 from hamgr.core.routes import Routes
 from hamgr.core.scene import Scene
 from hamgr.core.server import ControlFile, DataDir, Phase, ServerIdentity, ServerView
+from hamgr.core.server_outcomes import Promoted, WalEnd
 from hamgr.core.state import Myself, State
 from hamgr.core.units import Instant, Lsn, Term, Timeline
 

@@ -162,7 +162,7 @@ def stopped(scene: Scene) -> Verdict | None:
 
 
 def starting(scene: Scene) -> Verdict | None:
-    """The server recovers. StartPrimary ends by itself at primary_start_timeout, and then counts as failed."""
+    """The server recovers. One that lets nobody in for longer than primary_start_timeout is ill: `ill` comes first."""
     if not scene.leads or scene.server.phase not in (Phase.STARTING, Phase.STOPPING):
         return None
     return Verdict(because(Code.SERVER_STARTING))
@@ -174,7 +174,8 @@ def promote(scene: Scene) -> Verdict | None:
         return None
     term = scene.view.term
     if scene.state.verified_term != term and not scene.server.answered:
-        return Verdict(because(Code.SERVER_STARTING))
+        # An agent that was replaced finds a server that hung before: that is an illness, not a start.
+        return Verdict(because(Code.SERVER_STARTING)) if scene.state.illness() is None else None
     if scene.state.verified_term == term and not scene.server.is_replica:
         return None
     retry_at = scene.retry_at(Promote)
@@ -222,13 +223,11 @@ def unproven(scene: Scene) -> str:
 
 
 def ill(scene: Scene) -> Verdict | None:
-    """The server runs, and a vital check fails: where a member is better off, the server is put down and the lead goes
-    there; where none is, it is left as it is, with its reason, and nothing flaps.
+    """The server runs or starts, and a vital check fails: where a member is better off, the server is put down and the
+    lead goes there; where none is, it is left as it is, with its reason, and nothing flaps.
     """
     illness = scene.state.illness()
     if illness is None or not scene.leads or scene.server.phase not in (Phase.RUNNING, Phase.STARTING):
-        return None
-    if scene.state.verified_term != scene.view.term:
         return None
     words = {"vital": illness.vital.value, "problem": illness.problem}
     if not scene.holds_key or not well_heirs(scene):

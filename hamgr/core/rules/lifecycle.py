@@ -54,11 +54,12 @@ def stop(scene: Scene) -> Verdict | None:
 
 
 def _hand_over(scene: Scene) -> Verdict:
-    """The checkpoint comes first: meanwhile clients still write."""
-    has_pools = scene.state.me.routes.pools
+    """The checkpoint comes first: meanwhile clients still write. An ill server would not get to its end."""
+    has_pools, is_well = scene.state.me.routes.pools, scene.state.illness() is None
     if has_pools and scene.state.held_for != 0:
-        return Verdict(because(Code.STOPPING), (HoldPools(0, checkpoint_first=True),))
-    action = HandOverStop(0, "", scene.policy.primary_stop_timeout_s, checkpoint_first=not has_pools)
+        return Verdict(because(Code.STOPPING), (HoldPools(0, checkpoint_first=is_well),))
+    checkpoint_first = is_well and not has_pools
+    action = HandOverStop(0, "", scene.policy.primary_stop_timeout_s, checkpoint_first=checkpoint_first)
     return Verdict(because(Code.STOPPING), (action,))
 
 

@@ -13,4 +13,7 @@ def paused(scene: Scene) -> Verdict | None:
     request = scene.view.request
     if request is not None and (scene.holds_key or request.candidate == scene.me):
         return None
+    if scene.leads and scene.is_server_down and scene.state.crash is None:
+        # Stopped by a hand-over that came to nothing: nobody else can lead while the key is held here.
+        return None
     return Verdict(because(Code.PAUSED))

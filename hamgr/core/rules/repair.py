@@ -41,8 +41,8 @@ def clone(scene: Scene) -> Verdict | None:
     if not has_none and not scene.state.must_clone and not may_not_rewind:
         return None
     source = _clone_source(scene)
-    if source is None and scene.server.is_alive:
-        # Unfit for this leader, and perhaps the only one left: the election's limits judge that.
+    if source is None and (scene.server.is_alive or (not has_none and not scene.other_leader)):
+        # Unfit for the leader that it had, and perhaps the only one left: the election's limits judge that.
         return None
     if source is None:
         return Verdict(because(Code.WAIT_LEADER, why="there is no primary to copy the data from"))

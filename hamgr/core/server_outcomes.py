@@ -1,0 +1,216 @@
+"""What is known once an action on the local server has ended: of its crash, hand-over, history, promotion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hamgr.core import actions
+from hamgr.core.actions import AFTER_PROMOTION, Action
+from hamgr.core.facts import ActionEnded
+from hamgr.core.server import DOWN
+from hamgr.core.state import Crash, HandOver, State, has_lived_shortly
+from hamgr.core.units import Instant, Lsn, Term, Timeline
+
+STARTS = (actions.StartPrimary.__name__, actions.StartStandby.__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WalEnd:
+    """Value of ExamineCrash, StopServer and HandOverStop: where the WAL on the disk of a stopped server ends.
+
+    `stop_began_at`: when the server was told to stop, which is when its clients lost it.
+    """
+
+    timeline: Timeline
+    lsn: Lsn | None
+    was_clean: bool
+    stop_began_at: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """Value of Promote: the new timeline and where it begins; instants of this host."""
+
+    timeline: Timeline
+    lsn: Lsn
+    promoted_at: Instant
+    writable_at: Instant
+
+
+def _examined(state: State, fact: ActionEnded) -> State:
+    if state.crash is None:
+        return state
+    end = fact.outcome.value
+    if not isinstance(end, WalEnd):
+        # Something of the dead server may live on: nothing follows until the kill has succeeded.
+        return state
+    crash = replace(state.crash, examined_at=fact.at, end_timeline=end.timeline, end_lsn=end.lsn)
+    return state._replace(crash=crash)
+
+
+def _put_down(state: State, fact: ActionEnded) -> State:
+    """A server that was put down is one that has crashed, and is examined already."""
+    action, end = fact.action, fact.outcome.value
+    if not isinstance(action, actions.PutDown) or not isinstance(end, WalEnd):
+        return state
+    crash = Crash(action.since, action.cause, fact.at, end.timeline, end.lsn)
+    return state._replace(crash=crash, verified_term=Term(0))
+
+
+def _stopped_for_hand_over(state: State, fact: ActionEnded) -> State:
+    action, end = fact.action, fact.outcome.value
+    if not isinstance(action, actions.HandOverStop) or not isinstance(end, WalEnd):
+        return state
+    hand_over = HandOver(
+        request_revision=action.request_revision,
+        successor=action.successor,
+        began_at=end.stop_began_at if end.stop_began_at is not None else fact.at,
+        stopped_at=fact.at,
+        end_timeline=end.timeline,
+        end_lsn=end.lsn,
+        was_clean=end.was_clean,
+    )
+    return state._replace(hand_over=hand_over)
+
+
+def _offered(state: State, fact: ActionEnded) -> State:
+    if not fact.is_done:
+        return state
+    if state.crash is not None:
+        return state._replace(crash=replace(state.crash, offered_at=fact.at))
+    if state.hand_over is not None:
+        return state._replace(hand_over=replace(state.hand_over, offered_at=fact.at))
+    return state
+
+
+def _withdrawn(state: State, fact: ActionEnded) -> State:
+    if not fact.is_done:
+        return state
+    if state.crash is not None:
+        return state._replace(crash=replace(state.crash, declined=True))
+    if state.hand_over is not None:
+        return state._replace(hand_over=replace(state.hand_over, aborted=True))
+    return state
+
+
+def _started(state: State, fact: ActionEnded) -> State:
+    """A server that runs again has no crash to examine, and is no longer what was handed over."""
+    if not fact.is_done:
+        state = _unfit_to_stream(state, fact.outcome.code)
+        return _start_failed(state, fact.at) if isinstance(fact.action, actions.StartPrimary) else state
+    if isinstance(fact.action, actions.StartPrimary) and state.crash is not None:
+        short_lives = state.short_lives + 1 if has_lived_shortly(state, state.crash) else 0
+        state = state._replace(started_in_place_at=fact.at, short_lives=short_lives)
+    return state._replace(crash=_crash_since(state, fact.at), hand_over=None, not_streaming_since=None)
+
+
+def _crash_since(state: State, at: Instant) -> Crash | None:
+    """A server that was started, and is down when it is looked at, has crashed anew. Nobody has watched it yet, so
+    nothing else would tell: its tree is to be killed, and the end of its WAL to be read, like any other's.
+    """
+    return Crash(at) if state.server.phase in DOWN else None
+
+
+def _start_failed(state: State, at: Instant) -> State:
+    """A primary that is down at the end of its start may have accepted connections for a moment, unseen: what is left
+    of it is to be killed before anything else is done, above all before the key is given up.
+    """
+    if state.server.phase not in DOWN:
+        return state
+    crash = Crash(at, declined=True) if state.crash is None else replace(state.crash, examined_at=None)
+    return state._replace(crash=crash)
+
+
+def _history_checked(state: State, fact: ActionEnded) -> State:
+    """Not streaming counts afresh from here: the next look at the history comes after a while, not at once."""
+    since = fact.at if state.not_streaming_since is not None else None
+    if fact.is_done and state.cluster is not None:
+        state = state._replace(checked_in=state.cluster.term)
+    return _unfit_to_stream(state._replace(diverged=False, not_streaming_since=since), fact.outcome.code)
+
+
+def _unfit_to_stream(state: State, code: str) -> State:
+    """Diverged: to be rewound. The WAL that it needs is gone from the leader: only a clone helps."""
+    if code == "diverged":
+        return state._replace(diverged=True)
+    return state._replace(must_clone=True) if code == "wal_gone" else state
+
+
+def _mended(state: State, fact: ActionEnded) -> State:
+    if fact.is_done:
+        return state._replace(diverged=False, must_clone=False, crash=None)
+    is_hopeless = isinstance(fact.action, actions.Rewind) and fact.outcome.code in ("rewind_failed", "wal_gone")
+    return state._replace(must_clone=True) if is_hopeless else state
+
+
+def _checkpointed(state: State, fact: ActionEnded) -> State:
+    """Also after a failure: the hand-over goes on, its stop only takes longer."""
+    action = fact.action
+    if not isinstance(action, actions.Checkpoint):
+        return state
+    if action.request_revision == AFTER_PROMOTION:
+        passage = state.passage.marked(checkpointed=True) if state.passage is not None else None
+        return state._replace(passage=passage)
+    return state._replace(prepared_for=action.request_revision, prepared_at=fact.at)
+
+
+def _promoted(state: State, fact: ActionEnded) -> State:
+    action, value = fact.action, fact.outcome.value
+    if not fact.is_done or not isinstance(action, actions.Promote) or not isinstance(value, Promoted):
+        return state
+    # What was known of the server's starts and history, and of the synchronous mode, was of another life of it.
+    failures = tuple(failure for failure in state.failures if failure.kind not in STARTS)
+    state = state._replace(
+        verified_term=action.term,
+        verified_at=fact.at,
+        hand_over=None,
+        failures=failures,
+        sync_given_up=False,
+        must_clone=False,
+        diverged=False,
+    )
+    passage = state.passage
+    if passage is None or passage.term != action.term or passage.writable_at is not None:
+        return state
+    marked = passage.marked(
+        promoted_at=value.promoted_at,
+        writable_at=value.writable_at,
+        verified_at=fact.at,
+        timeline=value.timeline,
+        lsn=value.lsn,
+        recorded=False,
+    )
+    return state._replace(passage=marked)
+
+
+def _order_carried_out(state: State, fact: ActionEnded) -> State:
+    """Done or failed: an order is tried once, its giver is told how it ended."""
+    action = fact.action
+    if not isinstance(action, actions.RestartServer | actions.Reinitialize):
+        return state
+    left = tuple(order for order in state.orders if order.order_id != action.order_id)
+    state = state._replace(orders=left, crash=_crash_since(state, fact.at) if fact.is_done else None)
+    if not fact.is_done and isinstance(action, actions.RestartServer) and action.as_primary_in is not None:
+        state = _start_failed(state, fact.at)
+    is_new = fact.is_done and isinstance(action, actions.Reinitialize)
+    return state._replace(diverged=False, must_clone=False) if is_new else state
+
+
+SERVER_MARKS: dict[type[Action] | Any, Callable[[State, ActionEnded], State]] = {
+    actions.ExamineCrash: _examined,
+    actions.PutDown: _put_down,
+    actions.HandOverStop: _stopped_for_hand_over,
+    actions.PutOffer: _offered,
+    actions.WithdrawOffer: _withdrawn,
+    actions.StartPrimary: _started,
+    actions.StartStandby: _started,
+    actions.CheckHistory: _history_checked,
+    actions.Rewind: _mended,
+    actions.Clone: _mended,
+    actions.Checkpoint: _checkpointed,
+    actions.Promote: _promoted,
+    actions.RestartServer: _order_carried_out,
+    actions.Reinitialize: _order_carried_out,
+}
