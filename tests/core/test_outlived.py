@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from core.leader import LEADER, NOW, TERM, leading, renewed, seen
+from core.leader import LEADER, NOW, TERM, leading, member, renewed, seen
 from hamgr.core import actions, facts
-from hamgr.core.cluster import SyncState
+from hamgr.core.cluster import LeaderKey, SyncState
 from hamgr.core.decide import decide
 from hamgr.core.observe import observe
 from hamgr.core.policy import Policy
@@ -81,6 +81,17 @@ def test_a_hand_over_that_came_to_nothing_ends_with_a_primary_also_in_maintenanc
     handed = HandOver(9, "b", NOW, NOW, Timeline(1), Lsn(1000), was_clean=True, aborted=True)
     state = leading(seen(), renewed(0.1), server=DOWN, policy=PAUSED, hand_over=handed)
     assert actions.StartPrimary in wished(state)
+
+
+def test_who_handed_over_in_maintenance_mode_follows_its_successor() -> None:
+    handed = HandOver(9, "b", NOW, NOW, Timeline(1), Lsn(1000), was_clean=True)
+    lease = Lease(7, after(NOW, 4.0))
+    members = (member("a"), member("b")._replace(role="primary", timeline=Timeline(2)), member("c"))
+    key = LeaderKey("b", 8, 30)
+    led_by_b = seen()._replace(leader=key, term=Term(2), term_revision=30, members=members)
+    state = leading(led_by_b, lease, server=DOWN, policy=PAUSED, hand_over=handed, verified_term=Term(0))
+    assert actions.StartStandby in wished(state)
+    assert decide(state._replace(hand_over=None), NOW).reason.code is Code.PAUSED
 
 
 def test_a_server_that_an_operator_stopped_stays_down_in_maintenance_mode() -> None:

@@ -13,7 +13,11 @@ def paused(scene: Scene) -> Verdict | None:
     request = scene.view.request
     if request is not None and (scene.holds_key or request.candidate == scene.me):
         return None
-    if scene.leads and scene.is_server_down and scene.state.crash is None:
-        # Stopped by a hand-over that came to nothing: nobody else can lead while the key is held here.
+    if scene.is_server_down and scene.state.crash is None and (scene.leads or _has_handed_over(scene)):
+        # Stopped by a hand-over: it ends with a primary here where it came to nothing, else with a standby.
         return None
     return Verdict(because(Code.PAUSED))
+
+
+def _has_handed_over(scene: Scene) -> bool:
+    return bool(scene.other_leader) and scene.state.hand_over is not None
