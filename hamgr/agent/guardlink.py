@@ -61,6 +61,10 @@ class GuardLink:
         self.watched = watched_page(runtime_dir, page)
         """What a sentry in the server has to know of the page."""
         self._moving = threading.Lock()
+        self._held_lease_id = 0
+        """The lease on which the leader key was when it was last told to move,"""
+        self._left_lease_id = 0
+        """and the one from which it is known to have moved."""
         self._runtime_dir = runtime_dir
         self._shown: tuple[str, ServerIdentity] | None = None
 
@@ -135,10 +139,13 @@ class GuardLink:
     def extend_by_lease(self, deadline: Instant, term: Term, lease_id: int) -> bool:
         """As `extend`, by a renewal of that lease, which the page names then: an agent's successor adopts it.
 
-        While the leader key may be on another lease, which is not renewed, it goes no further than that one lasts.
+        While the leader key may be on another lease, which is not renewed, it goes no further than that one lasts. By
+        the lease that the key has left it goes nowhere: that renewal was under way when the key moved.
         """
         page, deadline_ns = self.page, nanoseconds(deadline)
         with self._moving:
+            if lease_id == self._left_lease_id:
+                return page.armed and page.term == term
             if page.tried_lease_id not in (0, lease_id):
                 deadline_ns = min(deadline_ns, page.tried_deadline_ns)
             is_armed = self._extend(deadline_ns, term)
@@ -159,6 +166,7 @@ class GuardLink:
         """
         page, deadline_ns = self.page, nanoseconds(deadline)
         with self._moving:
+            self._held_lease_id = page.lease_id
             page.tried_deadline_ns = deadline_ns
             page.tried_lease_id = lease_id
             page.deadline_ns = min(page.deadline_ns, deadline_ns)
@@ -168,7 +176,7 @@ class GuardLink:
         page = self.page
         with self._moving:
             if page.tried_lease_id == lease_id:
-                page.lease_id = lease_id
+                self._left_lease_id, page.lease_id = self._held_lease_id, lease_id
             page.tried_lease_id = 0
 
     def note_lease(self, lease_id: int, deadline: Instant) -> bool:

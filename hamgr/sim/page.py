@@ -23,6 +23,8 @@ class Page:
         self.term = Term(0)
         self.lease_id = 0
         self.tried_id, self.tried_deadline = 0, Instant(0.0)
+        self.held_id, self.left_id = 0, 0
+        """On which lease the leader key was when it was last told to move, and from which it is known to have moved."""
         self.promised_to = ""
         self.promised_until: Instant | None = None
 
@@ -37,7 +39,11 @@ class Page:
             self.deadline = deadline
 
     def move_on_by_lease(self, deadline: Instant, lease_id: int) -> None:
-        """By a renewal of that lease: no further than the one lasts to which the leader key may have moved."""
+        """By a renewal of that lease: no further than the one lasts to which the leader key may have moved, and not at
+        all by the one that it has left.
+        """
+        if lease_id == self.left_id:
+            return
         if self.tried_id not in (0, lease_id):
             deadline = Instant(min(deadline, self.tried_deadline))
         self.move_on(deadline)
@@ -45,7 +51,7 @@ class Page:
 
     def limit(self, deadline: Instant, lease_id: int) -> None:
         """The leader key may move to that lease from now on: whichever of both ends first binds the server."""
-        self.tried_id, self.tried_deadline = lease_id, deadline
+        self.held_id, self.tried_id, self.tried_deadline = self.lease_id, lease_id, deadline
         if self.deadline is None or deadline < self.deadline:
             self.deadline = deadline
             self.on_deadline()
@@ -53,7 +59,7 @@ class Page:
     def lift_limit(self, lease_id: int) -> None:
         """It is known on which lease the leader key is, if on any."""
         if self.tried_id == lease_id:
-            self.lease_id = lease_id
+            self.left_id, self.lease_id = self.held_id, lease_id
         self.tried_id = 0
 
     def note_lease(self, lease_id: int, deadline: Instant) -> None:

@@ -170,6 +170,8 @@ async def test_a_required_watchdog_that_is_not_active_keeps_this_member_from_lea
     with pytest.raises(ServerRefused, match="is off, and it is required"):
         await link.arm(after(now(), 60.0), None, TERM, LEASE)
     assert not link.page.armed, "a standby must not be killed for a promotion that was refused"
+    # Unarmed, the guard would say at its next turn that the device is off.
+    link.page.arm(nanoseconds(after(now(), 60.0)), 0, 0)
     link.page.watchdog = WATCHDOG_ACTIVE
     assert link.watchdog_problem() == ""
     await link.arm(after(now(), 60.0), None, TERM, LEASE)
@@ -224,6 +226,25 @@ def test_an_armed_deadline_moves_on_in_its_own_term_and_never_back(tmp_path: Pat
     assert link.page.deadline_ns == nanoseconds(after(at, 5.0))
     link.disarm()
     assert not link.extend(after(at, 9.0), TERM)
+
+
+@pytest.mark.parametrize("renewed_first", [False, True])
+def test_a_renewal_that_was_under_way_when_the_key_moved_moves_no_deadline(tmp_path: Path, renewed_first: bool) -> None:
+    """The key would end with the shorter lease, and the server go by the longer one that it has left."""
+    long, short = 7, 8
+    link = GuardLink(str(tmp_path), SharedPage.open(str(tmp_path)))
+    at = now()
+    link.page.term, link.page.lease_id = TERM, long
+    link.page.arm(nanoseconds(after(at, 30.0)), 1, 1)
+    link.limit(after(at, 2.0), short)
+    assert link.extend_by_lease(after(at, 40.0), TERM, long), "the move may come to nothing"
+    if renewed_first:
+        assert link.extend_by_lease(after(at, 2.0), TERM, short)
+    link.lift_limit(short)
+    assert link.extend_by_lease(after(at, 40.0), TERM, long)
+    assert (link.page.deadline_ns, link.page.lease_id) == (nanoseconds(after(at, 2.0)), short)
+    assert link.extend_by_lease(after(at, 4.0), TERM, short)
+    assert link.page.deadline_ns == nanoseconds(after(at, 4.0))
 
 
 def test_a_promise_is_on_the_page_and_a_shorter_one_does_not_cut_it(tmp_path: Path) -> None:
