@@ -279,7 +279,8 @@ class Agent:
         if view is not None and view.config is not None and view.config.values is not None:
             self._report_drift(view.config.values)
         self._world.front = translate.front(self._loaded.settings)
-        self._loop.post(SettingsReread(now(), self._world.front.routes))
+        tags = translate.tags_of(self._loaded.settings.tags)
+        self._loop.post(SettingsReread(now(), self._world.front.routes, tags))
 
     def _recorded(self, record: Record) -> None:
         if record.term == self._told_term:

@@ -179,6 +179,12 @@ def _note(view: ClusterView) -> str:
     return f": {member.note}" if member is not None and member.note else ""
 
 
+def is_of_a_writable_leader(record: Record) -> bool:
+    """A leader whose server ended before it accepted a write leaves a record, too, without an end of that stage."""
+    stages = {stage.get("name"): stage.get("end_s") for stage in record.get("stages", ())}
+    return stages.get("writable") is not None
+
+
 async def _record_of(store: EtcdStore, view: ClusterView, log: Log) -> Record:
     """The record of the change, which the new leader writes once it has seen that it accepts writes.
 
@@ -187,7 +193,7 @@ async def _record_of(store: EtcdStore, view: ClusterView, log: Log) -> Record:
     leader = view.leader.name if view.leader else ""
     while log.left_s > 0:
         for record in await store.list_records(3):
-            if record.get("term") == view.term:
+            if record.get("term") == view.term and is_of_a_writable_leader(record):
                 log.say("writable", f"{leader} is writable")
                 return record
         await asyncio.sleep(POLL_S)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hamgr.core.actions import Action
-from hamgr.core.cluster import ClusterView
+from hamgr.core.cluster import ClusterView, Tags
 from hamgr.core.policy import Policy
 from hamgr.core.result import Outcome, Result
 from hamgr.core.routes import Routes
@@ -188,6 +188,8 @@ class SettingsReread:
     at: Instant
     routes: Routes | None = None
     """Poolers and load balancers as the file names them now; None: as before."""
+    tags: Tags | None = None
+    """This member's tags as the file has them now; None: as before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,27 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from hamgr.core.actions import Clone, ExamineCrash, Fence, Reinitialize, RestartServer, Rewind, StopServer
+from hamgr.core.actions import (
+    Clone,
+    ExamineCrash,
+    Fence,
+    HandOverStop,
+    PutDown,
+    Reinitialize,
+    RestartServer,
+    Rewind,
+    StopServer,
+)
 from hamgr.core.cluster import Tags
 from hamgr.core.scene import Scene
-from hamgr.core.server import Phase
+from hamgr.core.server import Phase, Vital
 from hamgr.core.state import State
 from hamgr.core.units import Instant, Lsn
 
 GOOD = 200
 BAD = 503
 
-ENDING = (Fence, StopServer, RestartServer, Reinitialize, ExamineCrash, Clone, Rewind)
+ENDING = (Fence, StopServer, HandOverStop, PutDown, RestartServer, Reinitialize, ExamineCrash, Clone, Rewind)
 """Actions that take the server away; while one is under way nobody should be routed to it."""
 
 SIZE_UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
@@ -112,19 +122,23 @@ def is_leading(state: State, now: Instant) -> bool:
 
 
 def is_writable_primary(state: State, now: Instant) -> bool:
-    """A write sent now is accepted: leads, was verified in this very term, and nothing is taking the server away."""
+    """A write sent now is accepted: leads, was verified in this very term, is not known to hang or to fail at it, and
+    nothing is taking the server away.
+    """
     return (
         is_leading(state, now)
         and state.verified_term == state.lease.term
         and state.server.is_primary
         and not state.server.is_read_only
+        and state.illness(Vital.CONNECTION, Vital.COMMIT) is None
         and not is_ending(state)
     )
 
 
 def is_ending(state: State) -> bool:
-    """True while an action is under way that takes the server away."""
-    return any(isinstance(task.action, ENDING) for task in state.under_way)
+    """True while an action is under way that takes the server away. A checkpoint before that leaves it as it is."""
+    ending = (task.action for task in state.under_way if isinstance(task.action, ENDING))
+    return any(not isinstance(action, HandOverStop) or not action.checkpoint_first for action in ending)
 
 
 def code_of(check: Check, state: State, now: Instant, query: Query = ANY) -> int:

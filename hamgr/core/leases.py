@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hamgr.core.actions import Lane, PutOffer
+from hamgr.core.actions import Lane, PutOffer, PutSync
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import LeaseAdopted, LeaseGone, LeaseGranted, LeaseTried, Renewed
 from hamgr.core.policy import counted_from
@@ -72,15 +72,15 @@ def adopted(state: State, fact: LeaseAdopted) -> State:
     that one was moving the key, both leases bound it already, and only the peers have moved it on since.
 
     A predecessor that did not lead any more may have sent an offer before it ended: that is counted on, and the key
-    written afresh before a server starts.
+    written afresh before a server starts. One that led may have sent an electorate: the one that is read is written
+    afresh before the rule moves.
     """
     peer_deadline = fact.deadline if fact.term else None
     deadline = fact.deadline if fact.tried is None else _not_after(fact.tried.deadline, fact.deadline)
     state = state._replace(lease=Lease(fact.lease_id, deadline, fact.term, peer_deadline, tried=fact.tried))
-    if not fact.term:
-        sent = Failure(PutOffer.__name__, "unknown", "perhaps sent by the agent before this one", 1, Instant(0.0))
-        state = state._replace(failures=(*state.failures, sent))
-    return state
+    kind = PutSync if fact.term else PutOffer
+    sent = Failure(kind.__name__, "unknown", "perhaps sent by the agent before this one", 1, Instant(0.0))
+    return state._replace(failures=(*state.failures, sent))
 
 
 def renewed(state: State, fact: Renewed) -> State:

@@ -34,8 +34,6 @@ def lost(scene: Scene) -> Mapping[str, Lsn]:
     Made anew here they would skip, without a word to the consumer, what was written in between.
     """
     server, status = scene.server, scene.view.status
-    if not server.makes_failover_slots:
-        return status.lost_slots
     known = {**status.lost_slots, **status.slots}
     return {name: known[name] for name in scene.policy.logical_slots if name in known.keys() - server.failover_slots}
 

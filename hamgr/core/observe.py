@@ -82,7 +82,8 @@ def _observe_rest(state: State, fact: Fact) -> State:
         case facts.PolicyRead():
             return state._replace(policy=fact.policy, policy_revision=fact.revision, policy_problems=fact.problems)
         case facts.SettingsReread():
-            me = state.me if fact.routes is None else replace(state.me, routes=fact.routes)
+            routes = state.me.routes if fact.routes is None else fact.routes
+            me = replace(state.me, routes=routes, tags=state.me.tags if fact.tags is None else fact.tags)
             return state._replace(me=me, applied_revision=-1, pointed_at=None)
         case facts.StopOrdered():
             return state._replace(stopping_since=state.stopping_since or fact.at)

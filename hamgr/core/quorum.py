@@ -95,7 +95,8 @@ def next_step(
     The order makes every step safe: an electorate that would not be safe with the wanted rule is replaced by one that
     is safe with both, then the rule changes, then, once its standbys have caught up, the electorate that goes with it.
     """
-    if electorate.leader != leader:
+    if electorate.leader != leader or not is_safe(rule, electorate):
+        # Of another leader, or the rule was changed by hand, or while another mode was on.
         return SyncState(leader)
     if rule != wanted:
         return wanted if is_safe(wanted, electorate) else bridge(leader, rule, wanted, electorate)

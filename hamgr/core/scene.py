@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from hamgr.core.actions import GIVING_AWAY, Action, Upstream
-from hamgr.core.cluster import ClusterView, LeaderKey, Member, Offer, SyncState
+from hamgr.core.cluster import ClusterView, LeaderKey, Member, Offer, Request, SyncState
 from hamgr.core.policy import KILL_BUDGET_S, STOP_BEFORE_KILL_S, Policy
 from hamgr.core.reasons import Reason
 from hamgr.core.result import NOT_SENT
@@ -118,6 +118,17 @@ class Scene:
         """When the wall clock of this host will show that time; None while it has not been read."""
         ahead_s = self.state.wall_ahead_s
         return None if ahead_s is None else Instant(wall - ahead_s)
+
+    def is_due(self, request: Request) -> bool:
+        """Its time has come, or it has none. The tick looks often enough for a time that people chose."""
+        due_at = self.instant_of(request.scheduled_at) if request.scheduled_at is not None else self.now
+        return due_at is not None and self.now >= due_at
+
+    @property
+    def is_change_due(self) -> bool:
+        """A change of leader is asked for, and its time has come, or it has begun."""
+        request = self.view.request
+        return request is not None and (request.offer is not None or self.is_due(request))
 
     @property
     def has_time(self) -> bool:

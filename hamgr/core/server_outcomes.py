@@ -90,9 +90,9 @@ def _withdrawn(state: State, fact: ActionEnded) -> State:
         return state
     if state.crash is not None:
         return state._replace(crash=replace(state.crash, declined=True))
-    if state.hand_over is not None:
-        return state._replace(hand_over=replace(state.hand_over, aborted=True))
-    return state
+    # An offer that nobody here remembers was made by the agent before this one.
+    planned = state.hand_over or HandOver(0, "", fact.at, fact.at, Timeline(0), None, was_clean=False)
+    return state._replace(hand_over=replace(planned, aborted=True))
 
 
 def _started(state: State, fact: ActionEnded) -> State:

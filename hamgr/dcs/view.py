@@ -81,11 +81,14 @@ def _nothing(_: Entry) -> None:
     return None
 
 
+NO_MEMBER = "?"
+"""Nobody's name: an electorate that cannot be read elects nobody, and its next leader writes it anew."""
+
 _UNREADABLE: dict[str, Callable[[Entry], dict[str, Any] | None]] = {
     "config": lambda entry: {"config": Config(None, entry.mod_revision)},
     "failover": lambda entry: {"request": Request(mod_revision=entry.mod_revision)},
     "failsafe": lambda entry: {"roster": {}, "roster_revision": entry.mod_revision},
-    "sync": lambda entry: {"sync": SyncState(mod_revision=entry.mod_revision)},
+    "sync": lambda entry: {"sync": SyncState(NO_MEMBER, mod_revision=entry.mod_revision)},
     "history": lambda entry: {"history": (), "history_revision": entry.mod_revision},
 }
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hamgr.core.server import ServerIdentity
 from hamgr.postgres.disk import Disk
-from hamgr.postgres.errors import ServerBroken, ServerUnavailable
+from hamgr.postgres.errors import ServerBroken, ServerError, ServerUnavailable
 from hamgr.postgres.parent import Parent
 
 STATUS_POLL_S = 0.005
@@ -182,10 +182,11 @@ async def wait_until_accepting(
     raise ServerBroken("the server ended while starting", hint="its log tells why")
 
 
-async def stop(identity: ServerIdentity, parent: Parent, budget_s: float) -> Ending:
+async def stop(identity: ServerIdentity, parent: Parent, disk: Disk, data_dir: Path, budget_s: float) -> Ending:
     """No process of the server is left when this returns: fast stop, then immediate, then kill of the tree."""
     started = time.monotonic()
     if not is_alive(identity):
+        await parent.kill_tree()
         return Ending.NOT_RUNNING
     for number, share, ending in (
         (signal.SIGINT, FAST_SHARE, Ending.CLEAN),
@@ -195,6 +196,18 @@ async def stop(identity: ServerIdentity, parent: Parent, budget_s: float) -> End
         left = started + budget_s * share - time.monotonic()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(wait_until_exit(identity), max(left, 0.0))
-            return ending
+            if await _went_last(disk, data_dir):
+                return ending
+            break
     await parent.kill_tree()
     return Ending.KILLED
+
+
+async def _went_last(disk: Disk, data_dir: Path) -> bool:
+    """A postmaster that is through with its stop removes its pid file, once no other process of it is left. One that is
+    killed meanwhile does not, and its backends acknowledge on.
+    """
+    try:
+        return not await disk.run((data_dir / "postmaster.pid").exists, "look for postmaster.pid")
+    except ServerError:
+        return False

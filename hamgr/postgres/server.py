@@ -126,11 +126,12 @@ class LocalServer(SeenServer):
         """No process of the server is left: fast, then immediate, then kill of the tree, all within the budget."""
         identity = await self._observer.find()
         if identity is None:
+            await self._parent.kill_tree()
             return process.Ending.NOT_RUNNING
         self._observer.is_stopping = True
         self._observer.stopped_by_us()
         try:
-            return await process.stop(identity, self._parent, budget_s)
+            return await process.stop(identity, self._parent, self.disk, self.config.data_dir, budget_s)
         finally:
             self._observer.is_stopping = False
             await self._sql.close()

@@ -89,6 +89,7 @@ class Trial:
     def __init__(self, dice: random.Random, options: Options) -> None:
         self._dice = dice
         self._options = options
+        self._healed_at = 0.0
         self._faults = [fault for fault in FAULTS if not options.faults or fault.__name__ in options.faults]
         self._takers = [fault for fault in self._faults if fault in TAKERS]
         self.world = World(_policy(dice, options), pace=Pace(), dice=dice, mutant=options.mutant, is_supervised=True)
@@ -157,6 +158,7 @@ class Trial:
         world = self.world
         world.ground.say("-----", "faults are over")
         recover(world)
+        self._healed_at = world.now
         bound_s = writable_within_s(replace(world.policy, ttl_s=world.longest_ttl_s))
         world.run(LOOK_S)
         if not self._wait_until(lambda: self._is_writable() or self._start_the_stopped(), bound_s):
@@ -194,8 +196,9 @@ class Trial:
         if agent.state.is_busy(Lane.SERVER):
             # It may be putting its server down for an illness that has ended since.
             return False
-        deadline = agent.page.deadline
-        if deadline is None or deadline - agent.clock_now() < world.policy.ttl_s / 2:
+        confirmed_at = agent.state.lease.confirmed_at
+        if confirmed_at is None or agent.clock.moment_of(confirmed_at) < self._healed_at:
+            # A renewal that was lost before the faults were over may still be waited for.
             return False
         well = world.now - world.clients.last_at < ACKNOWLEDGED_S and all(
             server.streaming and server.upstream.startswith(f"{leader}.") and server.is_awake

@@ -13,6 +13,7 @@ import pytest
 from cli_world import World, record, status
 
 from hamgr.cli import follow
+from hamgr.cli.follow import is_of_a_writable_leader
 
 Steps = Callable[[str], bool]
 
@@ -82,6 +83,13 @@ def test_switchover_asks_the_leader_and_shows_each_phase_and_the_record(world: W
         "p2 is writable",
     ]
     assert "term 7: p2 from p1, switchover" in result.output
+
+
+def test_a_leader_that_died_before_it_accepted_a_write_is_not_said_to_be_writable() -> None:
+    whole = record(7, "p2", "p1")
+    cut_short = {**whole, "stages": [{**stage, "end_s": None} for stage in whole["stages"]]}
+    assert is_of_a_writable_leader(whole)
+    assert not is_of_a_writable_leader(cut_short)
 
 
 def test_switchover_that_the_leader_refuses_ends_in_status_1_with_its_reason(world: World) -> None:

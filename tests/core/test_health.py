@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hamgr.core.actions import Fence, Promote, Reinitialize, RestartServer, StopServer, Upstream
+from hamgr.core.actions import Fence, HandOverStop, Promote, PutDown, Reinitialize, RestartServer, StopServer, Upstream
 from hamgr.core.cluster import ClusterView, LeaderKey, Member, Request, Status, SyncState, Tags
 from hamgr.core.health import (
     CHECK_OF_PATH,
@@ -33,7 +33,7 @@ from hamgr.core.portrait import (
     status_line,
 )
 from hamgr.core.reasons import Code, because
-from hamgr.core.server import DataDir, Phase, ServerView, Walsender
+from hamgr.core.server import DataDir, Illness, Phase, ServerView, Vital, Walsender
 from hamgr.core.state import Lease, Myself, State, UnderWay
 from hamgr.core.units import Instant, Lsn, Term, Timeline, WallTime
 
@@ -109,6 +109,25 @@ def doing(state: State, action: Any) -> State:
 
 def server(state: State, **changes: Any) -> State:
     return state._replace(server=replace(state.server, **changes))
+
+
+def ill(vital: Vital) -> Illness:
+    return Illness(vital, "no answer", NOW, is_hung=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        (primary(illnesses=(ill(Vital.COMMIT),)), 503),
+        (primary(illnesses=(ill(Vital.CONNECTION),)), 503),
+        (primary(illnesses=(ill(Vital.DATA_DISK),)), 200),
+        (doing(primary(), PutDown(Lsn(0), "server_hung", NOW, reads_wal=True)), 503),
+        (doing(primary(), HandOverStop(0, "", 1.0)), 503),
+        (doing(primary(), HandOverStop(0, "", 1.0, checkpoint_first=True)), 200),
+    ],
+)
+def test_a_server_that_cannot_write_or_is_taken_away_is_no_primary(state: State, code: int) -> None:
+    assert code_of(Check.PRIMARY, state, NOW) == code
 
 
 def synchronous(state: State, mode: str, *names: str) -> State:

@@ -149,6 +149,15 @@ def test_a_lost_slot_stays_lost_when_the_leader_has_written_its_own_status() -> 
     assert wanted(dropped, actions.PutStatus).status.lost_slots == {}
 
 
+def test_a_slot_is_lost_also_to_a_leader_that_cannot_make_one_before_its_restart() -> None:
+    """After that it would be made anew, and its consumer skip what was written in between."""
+    cannot_yet = leading(primary(makes_failover_slots=False), seen("a", status=statuses({"cdc": 700})))
+    status = wanted(cannot_yet, actions.PutStatus).status
+    assert status.lost_slots == {"cdc": Lsn(700)}
+    restarted = leading(primary(), seen("a", status=status))._replace(slots_ensured_at=None)
+    assert wanted(restarted, actions.EnsureSlots) == actions.EnsureSlots(("b", "c"), (), ("cdc",))
+
+
 # -- consumers wait for whoever may be elected ------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from core.leader import LEADER, NOW, TERM, leading, member, renewed, seen
 from hamgr.core import actions, facts
-from hamgr.core.cluster import LeaderKey, SyncState
+from hamgr.core.cluster import LeaderKey, Request, SyncState, Tags
 from hamgr.core.decide import decide
 from hamgr.core.observe import observe
 from hamgr.core.policy import Policy
@@ -17,7 +17,7 @@ from hamgr.core.result import Outcome, Result
 from hamgr.core.server import ControlFile, DataDir, Illness, Phase, ServerView, Vital
 from hamgr.core.server_outcomes import Promoted
 from hamgr.core.state import Crash, Failure, HandOver, Lease, Order, State
-from hamgr.core.units import Instant, Lsn, Term, Timeline, after
+from hamgr.core.units import Instant, Lsn, Term, Timeline, WallTime, after
 
 CONTROL = ControlFile("s", "in production", Timeline(1), Lsn(900), Lsn(900))
 DOWN = ServerView(Phase.STOPPED, data_dir=DataDir.VALID, probed_at=NOW, control=CONTROL, system_identifier="s")
@@ -81,6 +81,37 @@ def test_a_hand_over_that_came_to_nothing_ends_with_a_primary_also_in_maintenanc
     handed = HandOver(9, "b", NOW, NOW, Timeline(1), Lsn(1000), was_clean=True, aborted=True)
     state = leading(seen(), renewed(0.1), server=DOWN, policy=PAUSED, hand_over=handed)
     assert actions.StartPrimary in wished(state)
+
+
+def test_such_a_start_that_fails_is_tried_again() -> None:
+    handed = HandOver(9, "b", NOW, NOW, Timeline(1), Lsn(1000), was_clean=True, aborted=True)
+    crash = Crash(NOW, examined_at=NOW, declined=True)
+    state = leading(seen(), renewed(0.1), server=DOWN, policy=PAUSED, hand_over=handed, crash=crash)
+    assert actions.StartPrimary in wished(state)
+
+
+def test_an_offer_that_is_taken_back_unremembered_counts_as_a_hand_over_that_came_to_nothing() -> None:
+    state = leading(seen(), renewed(0.1), server=DOWN, policy=PAUSED)
+    assert decide(state, NOW).reason.code is Code.PAUSED, "an operator may have stopped the server"
+    taken_back = observe(state, facts.ActionEnded(actions.WithdrawOffer(9), Outcome(Result.DONE), NOW))
+    assert actions.StartPrimary in wished(taken_back)
+
+
+def test_a_switchover_that_is_scheduled_lifts_nothing_before_its_time() -> None:
+    tomorrow = Request("a", "b", WallTime(2000.0), mod_revision=9)
+    crash = Crash(NOW, examined_at=NOW, end_lsn=Lsn(1000))
+    down = {"server": DOWN, "crash": crash, "policy": PAUSED, "wall_ahead_s": 0.0}
+    state = leading(seen()._replace(request=tomorrow), renewed(0.1), **down)
+    assert decide(state, NOW).reason.code is Code.PAUSED
+    due = replace(tomorrow, scheduled_at=WallTime(50.0))
+    assert decide(state._replace(cluster=seen()._replace(request=due)), NOW).reason.code is not Code.PAUSED
+
+
+def test_a_members_tags_are_those_of_the_file_that_was_read_again() -> None:
+    state = leading(seen(), renewed(0.1))
+    reread = observe(state, facts.SettingsReread(NOW, tags=Tags(nofailover=True)))
+    assert not reread.me.tags.may_lead
+    assert not observe(reread, facts.SettingsReread(NOW)).me.tags.may_lead
 
 
 def test_who_handed_over_in_maintenance_mode_follows_its_successor() -> None:

@@ -134,6 +134,13 @@ def test_a_transition_ends_at_the_rule_and_its_widest_electorate(seed: int) -> N
             )
 
 
+def test_an_electorate_that_does_not_go_with_the_rule_elects_nobody_else_before_anything_moves() -> None:
+    """The rule was cleared by hand, or the mode was off for a moment: whom it names may lack what was acknowledged."""
+    stale = SyncState(LEADER, ("beta",), 0)
+    step = next_step(ALONE, stale, SyncRule(("beta",), 1), leader=LEADER, has_caught_up=False)
+    assert step == SyncState(LEADER)
+
+
 def test_a_rule_reads_as_postgresql_wants_it() -> None:
     assert SyncRule(("a", 'b"c'), 2).text == 'FIRST 2 ("a", "b""c")'
     assert SyncRule(("a", "b"), 1, any_of=True).text == 'ANY 1 ("a", "b")'

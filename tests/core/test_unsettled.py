@@ -92,6 +92,15 @@ def test_the_rule_stays_while_the_end_of_an_electorate_is_unknown() -> None:
     assert [type(step) for step in sync_steps(known, Instant(NOW + 0.6))] == [actions.SetSync]
 
 
+def test_the_electorate_is_written_afresh_before_a_fresh_agent_moves_the_rule() -> None:
+    """What the agent before it sent may be on its way still, and would fit the rule no more."""
+    bridge = SyncState("a", ("b", "c"), 1, mod_revision=9)
+    state = leading(bridge, 'FIRST 1 ("c")', ("b",))
+    assert [type(step) for step in sync_steps(state, NOW)] == [actions.SetSync]
+    fresh = observe(state, facts.LeaseAdopted(LEASE_ID, Instant(NOW + 4.0), Term(1)))
+    assert sync_steps(fresh, NOW) == [actions.PutSync(bridge, 9)]
+
+
 def test_a_rule_that_was_tried_and_taken_back_counts_as_caught_up_no_more() -> None:
     state = leading(SyncState("a", ("c",)), 'FIRST 1 ("c")', ("b", "c"))
     failed = Outcome(Result.FAILED, "unavailable", "not in force in time")

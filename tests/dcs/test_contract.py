@@ -18,6 +18,7 @@ from hamgr.dcs.keys import ScopeKeys
 from hamgr.dcs.ops import Gap, Put, Txn
 from hamgr.dcs.store import Store, ViewChange
 from hamgr.dcs.transactions import LeaderClaim
+from hamgr.dcs.view import NO_MEMBER
 from tests.dcs.etcd_members import EtcdCluster
 from tests.dcs.fake import FakeClient, FakeEtcd
 
@@ -414,6 +415,7 @@ async def test_garbage_in_any_key_hides_nothing_else(connect: Callable[[], Clien
     assert view.request is not None
     assert (await store.clear_request(view.request.mod_revision)).is_done
     assert view.sync is not None
+    assert (view.sync.leader, view.sync.members) == (NO_MEMBER, ()), "it binds, and elects nobody"
     assert (await store.put_sync("a", SyncState("a"), view.sync.mod_revision)).is_done
 
 

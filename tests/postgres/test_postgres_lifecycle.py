@@ -170,6 +170,34 @@ async def test_frozen_server_is_killed_within_the_stop_budget(lab: Lab) -> None:
     assert not process.is_alive(server.identity)
 
 
+@pytest.mark.parametrize("died", ["before", "meanwhile"])
+async def test_a_stop_leaves_no_backend_of_a_postmaster_that_was_killed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, died: str
+) -> None:
+    """They acknowledge on, and after a stop nothing is bound by a deadline any more."""
+    server = await lab.primary()
+    assert server.identity is not None
+    guard, killed = lab.guard_of(server), []
+    kill = guard.kill_tree
+
+    async def kill_and_tell() -> int:
+        killed.append(await kill())
+        return killed[-1]
+
+    monkeypatch.setattr(guard, "kill_tree", kill_and_tell)
+    if died == "before":
+        os.kill(server.identity.pid, signal.SIGKILL)
+        await server.wait_until_exit()
+        assert await server.stop(10.0) is process.Ending.NOT_RUNNING
+    else:
+        os.kill(server.identity.pid, signal.SIGSTOP)
+        stopping = asyncio.create_task(server.stop(10.0))
+        await asyncio.sleep(0.1)
+        os.kill(server.identity.pid, signal.SIGKILL)
+        assert await stopping is process.Ending.KILLED
+    assert len(killed) == 1
+
+
 async def test_frozen_server_gives_a_view_in_time(lab: Lab) -> None:
     server = await lab.primary()
     assert server.identity is not None

@@ -99,7 +99,7 @@ def is_of_another_ttl(scene: Scene) -> bool:
 def is_calm(scene: Scene) -> bool:
     """One leads, nobody is about to take over, and etcd answers: another lease may take the place of this one."""
     state = scene.state
-    nothing_on = state.vacancy is None and scene.view.request is None and state.stopping_since is None
+    nothing_on = state.vacancy is None and not scene.is_change_due and state.stopping_since is None
     return nothing_on and scene.leader is not None and state.store_failed_at is None and twin(scene) is None
 
 

@@ -11,13 +11,9 @@ def paused(scene: Scene) -> Verdict | None:
     if not scene.policy.pause:
         return None
     request = scene.view.request
-    if request is not None and (scene.holds_key or request.candidate == scene.me):
+    if request is not None and scene.is_change_due and (scene.holds_key or request.candidate == scene.me):
         return None
-    if scene.is_server_down and scene.state.crash is None and (scene.leads or _has_handed_over(scene)):
+    if scene.is_server_down and scene.state.hand_over is not None and (scene.leads or scene.other_leader):
         # Stopped by a hand-over: it ends with a primary here where it came to nothing, else with a standby.
         return None
     return Verdict(because(Code.PAUSED))
-
-
-def _has_handed_over(scene: Scene) -> bool:
-    return bool(scene.other_leader) and scene.state.hand_over is not None

@@ -27,21 +27,13 @@ def hand_over(scene: Scene) -> Verdict | None:
         return after_stop(scene, stopped, cause="switchover")
     if request.offer is not None or scene.state.crash is not None or not scene.server.is_primary:
         return None
-    if not _is_due(scene, request):
+    if not scene.is_due(request):
         return None
     refusal = why_not(scene.view, request, scene.policy)
     if refusal:
         clear = ClearRequest(request.mod_revision, refusal)
         return Verdict(because(Code.REQUEST_REFUSED, why=refusal), (clear,))
     return _prepare(scene, request)
-
-
-def _is_due(scene: Scene, request: Request) -> bool:
-    """Its time has come, or it has none. The tick looks often enough for a time that people chose."""
-    if request.scheduled_at is None:
-        return True
-    due_at = scene.instant_of(request.scheduled_at)
-    return due_at is not None and scene.now >= due_at
 
 
 def _stopped_for(scene: Scene, request: Request) -> HandOver | None:
@@ -102,7 +94,7 @@ def prepares_for(scene: Scene) -> int:
     request = scene.view.request
     if request is None or request.offer is not None or not scene.server.is_replica:
         return 0
-    if not _is_due(scene, request):
+    if not scene.is_due(request):
         return 0
     is_open = bool(request.leader) and not request.candidate and scene.state.me.tags.may_lead
     is_meant = request.candidate == scene.me or is_open
