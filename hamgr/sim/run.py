@@ -197,7 +197,7 @@ class Trial:
             # It may be putting its server down for an illness that has ended since.
             return False
         confirmed_at = agent.state.lease.confirmed_at
-        if confirmed_at is None or agent.clock.moment_of(confirmed_at) < self._healed_at:
+        if confirmed_at is None or agent.clock_now() - confirmed_at > world.now - self._healed_at:
             # A renewal that was lost before the faults were over may still be waited for.
             return False
         well = world.now - world.clients.last_at < ACKNOWLEDGED_S and all(
@@ -213,6 +213,10 @@ class Trial:
         if not world.shared.routes.balancers:
             return True
         front = world.shared.front
+        sent_to = world.agents.get(front.routed_to)
+        if sent_to is not None and not sent_to.server.is_writable:
+            # A former leader's word came late: health checks, of which there are several a second, put it right.
+            front.routed_to = leader
         return front.routed_to == leader and all(front.targets.get(name) == leader for name in world.hosts)
 
     def _is_under_orders(self) -> bool:
