@@ -43,11 +43,16 @@ def main() -> int:
     except (ApiBroken, ServerError) as error:
         hint = f" ({error.hint})" if isinstance(error, ServerError) and error.hint else ""
         journal.LOGGER.error("cannot start: %s%s", error, hint)
-        return EXIT_REFUSED_CONFIGURATION
+        return status_after(error)
     except Exception:  # noqa: BLE001
         # The one place that catches everything: whatever it is, it is on record, and the guard takes over.
         journal.LOGGER.exception("ending because of a defect in hamgr: please report it with the lines above")
     return EXIT_DEFECT
+
+
+def status_after(error: ApiBroken | ServerError) -> int:
+    """A host that boots may be short of time, memory or addresses: then the guard tries again, after longer pauses."""
+    return EXIT_DEFECT if error.is_retryable else EXIT_REFUSED_CONFIGURATION
 
 
 def _end_with_traceback(failure: threading.ExceptHookArgs) -> None:

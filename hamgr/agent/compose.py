@@ -119,6 +119,8 @@ class Agent:
         )
         self._port = Port(self._world, self._loaded.settings.scope, self._reload)
         self._adopt_promise()
+        # From the first beat on the guard waits for the next: a look at a server that hangs must not keep it waiting.
+        beating = asyncio.create_task(watch_guard(self._link, self._loop.post, BEAT_S))
         self._api = await rest.start(translate.api_config(self._loaded.settings), self._port)
         self._listen_to_signals()
         self._adopt_lease()
@@ -131,7 +133,7 @@ class Agent:
                 self._sensor.run(),
                 VitalSensor(server, self._loop.post, self._state).run(),
                 watch_store(self._store, self._loop.post, lambda: self._state().policy.retry_timeout_s),
-                watch_guard(self._link, self._loop.post, BEAT_S),
+                beating,
                 keep_guard(self._link, guard_command(self._path, self._loaded, is_stand_in=True)),
                 self._remember(),
             )

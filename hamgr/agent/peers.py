@@ -114,7 +114,8 @@ class Peers:
                 return await _twice(lambda: self._ask_one(name, url, body))
         except TimeoutError:
             return NoPromise(f"no answer within {budget_s:g} s")
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, UnicodeError) as error:
+            # The latter is said of a name that no host can have.
             number = error.errno if isinstance(error, OSError) else None
             return NoPromise(str(error) or type(error).__name__, is_local=number in OF_THIS_HOST)
 

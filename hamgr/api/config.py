@@ -15,6 +15,9 @@ VerifyClient = Literal["none", "optional", "required"]
 class ApiBroken(OSError):
     """The REST server cannot listen: the address is taken or not ours, or a certificate cannot be read."""
 
+    is_retryable = False
+    """Whether waiting helps, as it does until a host that boots has its addresses."""
+
 
 @dataclass(frozen=True, slots=True)
 class ApiConfig:

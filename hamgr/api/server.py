@@ -7,6 +7,7 @@ balancers ask for /primary hundreds of times a second on a host whose cores belo
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import Any
 
 from aiohttp import web
@@ -190,5 +191,7 @@ async def start(config: ApiConfig, port: AgentPort) -> RunningApi:
             factory, host, config.port, ssl=tls, ssl_handshake_timeout=handshake_s, backlog=BACKLOG
         )
     except OSError as problem:
-        raise ApiBroken(f"cannot listen on {config.host}:{config.port} for REST: {problem}") from problem
+        broken = ApiBroken(f"cannot listen on {config.host}:{config.port} for REST: {problem}")
+        broken.is_retryable = problem.errno == errno.EADDRNOTAVAIL
+        raise broken from problem
     return RunningApi(config, factory, [listener])

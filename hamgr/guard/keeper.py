@@ -10,11 +10,11 @@ from hamgr.guard.layout import EXIT_REPLACE_ME, SharedPage, boottime_ns
 from hamgr.guard.processes import (
     NOBODY,
     Identity,
-    group_members,
     lives,
     open_pidfd,
     read_process,
     send_signal,
+    session_members,
 )
 from hamgr.guard.spawn import agent_environment, spawn
 
@@ -123,8 +123,8 @@ class Keeper:
             send_signal(self.agent, signum)
 
     def bury(self) -> None:
-        """The agent has ended: end what it left in its process group (a half-done pg_rewind beside a new one)."""
-        for process in group_members(self.agent[0]):
+        """The agent has ended: end what it left in its session (a half-done pg_rewind beside a new one)."""
+        for process in session_members(self.agent[0]):
             send_signal(process.identity, signal.SIGKILL)
         self.agent = NOBODY
 

@@ -142,6 +142,12 @@ class SharedPage:
         arming = self.arming
         return arming % 2 == 1 and arming != self.fenced_arming
 
+    @property
+    def is_spent(self) -> bool:
+        """Armed, and fenced since: a server that starts now would be bound by no deadline."""
+        arming = self.arming
+        return arming % 2 == 1 and arming == self.fenced_arming
+
     def arm(self, deadline_ns: int, postmaster_pid: int, postmaster_start_ticks: int) -> None:
         """Agent only. Put the server under the deadline; identity 0, 0 = whatever runs in the data directory.
 

@@ -330,10 +330,14 @@ class Guard:
             self._answer(fd, "error", f"unknown command {fields[0][:40]!r}")
 
     def _start_server(self, fd: int, argv: list[str]) -> None:
+        # Between the arming and this the deadline may have come, and found no server to kill.
+        self._mind_deadline()
         if not argv or not os.path.isabs(argv[0]):
             self._answer(fd, "error", "start takes an absolute path and arguments")
         elif self._fence.active:
             self._answer(fd, "error", "a fence is under way")
+        elif self._page.is_spent:
+            self._answer(fd, "error", "the deadline that it was armed for has passed")
         else:
             try:
                 pid, reader = spawn(argv, server_environment(), self._orders.data_dir, self._group)

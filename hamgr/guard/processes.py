@@ -19,7 +19,7 @@ _SERVER_PROGRAMS = ("postgres", "postmaster")
 class Process:
     """One line of /proc/PID/stat."""
 
-    __slots__ = ("flags", "group", "parent", "pid", "start_ticks", "state")
+    __slots__ = ("flags", "group", "parent", "pid", "session", "start_ticks", "state")
 
     def __init__(self, pid: int, line: bytes) -> None:
         # The name, in parentheses, may itself hold blanks and parentheses.
@@ -28,6 +28,7 @@ class Process:
         self.state = fields[0]
         self.parent = int(fields[1])
         self.group = int(fields[2])
+        self.session = int(fields[3])
         self.flags = int(fields[6])
         self.start_ticks = int(fields[19])
 
@@ -138,9 +139,9 @@ def list_processes() -> dict[int, Process]:
     return found
 
 
-def group_members(group: int) -> list[Process]:
-    """Living members of a process group, its leader left out."""
-    return [p for p in list_processes().values() if p.group == group and p.pid != group and not is_gone(p)]
+def session_members(session: int) -> list[Process]:
+    """Living members of a session, its leader left out."""
+    return [p for p in list_processes().values() if p.session == session and p.pid != session and not is_gone(p)]
 
 
 def working_directory(pid: int) -> str | None:

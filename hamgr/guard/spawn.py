@@ -1,4 +1,4 @@
-"""Starting children: the agent in a process group of its own, a server in a session of its own.
+"""Starting children: agent and server, each in a session of its own.
 
 The guard has one thread, so that fork is safe. Nothing here waits for the child: its directory, its program
 may lie on a hung disk. The outcome of exec comes through a close-on-exec pipe that the loop polls.
@@ -35,7 +35,7 @@ def server_environment() -> dict[str, str]:
 def spawn(
     argv: list[str], environment: dict[str, str], directory: str | None = None, group: ServerGroup | None = None
 ) -> tuple[int, int]:
-    """Fork and exec `argv`: with a directory as a server (own session, no input), else as the agent (own group).
+    """Fork and exec `argv`, in a session of its own: with a directory as a server (no input), else as the agent.
 
     `group`: the control group that a server is in, where there is one.
 
@@ -71,10 +71,8 @@ def _become(
         for signum in (*_HANDLED, *_IGNORED_BY_PYTHON):
             signal.signal(signum, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
-        if directory is None:
-            os.setpgid(0, 0)
-        else:
-            os.setsid()
+        os.setsid()
+        if directory is not None:
             if group is not None:
                 group.enter()
             nothing = os.open("/dev/null", os.O_RDONLY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hamgr.postgres.errors import ServerBroken
@@ -135,3 +135,8 @@ def find_bin_dir(data_dir: Path) -> Path:
     if in_path is None:
         raise ServerBroken("no PostgreSQL programs found", hint="set postgresql.bin_dir")
     return Path(os.path.realpath(in_path)).parent
+
+
+def with_logins_of(other: ServerConfig, config: ServerConfig) -> ServerConfig:
+    """`config` with the roles and passwords by which `other` connects."""
+    return replace(config, superuser=other.superuser, replication=other.replication, rewind=other.rewind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 from collections import deque
@@ -67,9 +68,12 @@ async def _started(
             stderr=asyncio.subprocess.PIPE,
             env=dict(environ),
             pass_fds=tuple(pass_fds),
-            start_new_session=True,
+            # A group to be killed as one, in the agent's session: the guard ends what a dead agent left in that.
+            process_group=0,
         )
     except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.ENOMEM):
+            raise ServerUnavailable(f"cannot run {argv[0]} now: {error}") from error
         raise ServerBroken(f"cannot run {argv[0]}: {error}", hint="is postgresql.bin_dir right?") from error
     try:
         yield process

@@ -16,7 +16,7 @@ from hamgr.postgres import clone, configuration, control, process, programs, rec
 from hamgr.postgres import promote as promotion
 from hamgr.postgres import rewind as rewinding
 from hamgr.postgres import sql as sql_access
-from hamgr.postgres.config import LogicalSlots, ServerConfig, Value, find_bin_dir
+from hamgr.postgres.config import LogicalSlots, ServerConfig, Value, find_bin_dir, with_logins_of
 from hamgr.postgres.disk import Disk
 from hamgr.postgres.errors import Diverged, RewindFailed, ServerBroken, ServerError, ServerRefused, ServerUnavailable
 from hamgr.postgres.logical_slots import LogicalSlotKeeper
@@ -327,14 +327,14 @@ class LocalServer(SeenServer):
         )
         version_file = former.data_dir / "PG_VERSION"
         if not await self.disk.run(version_file.exists, "look for a cluster"):
-            self._take(wanted)
+            self._take(with_logins_of(self.config, wanted))
             return False
         floors = await self._floors()
         changed = await self._write_config(wanted, floors)
         if changed and (complaint := await self._configuration_error()):
             await self._write_config(former, floors)
             raise ServerRefused(complaint, hint="correct postgresql.parameters in the dynamic configuration")
-        self._take(wanted)
+        self._take(with_logins_of(self.config, wanted))
         if changed and await self._observer.find() is not None:
             await self.reload()
         return changed
@@ -344,8 +344,7 @@ class LocalServer(SeenServer):
 
         The roles of the servers themselves stay as they are. Raises ServerError if the passfile cannot be written.
         """
-        superuser, replication, rewind = wanted.superuser, wanted.replication, wanted.rewind
-        self._take(replace(self.config, superuser=superuser, replication=replication, rewind=rewind))
+        self._take(with_logins_of(wanted, self.config))
         await self.disk.run(lambda: configuration.write_passfile(self.config), "write the passfile")
 
     async def _write_config(self, config: ServerConfig, floors: Mapping[str, int]) -> bool:

@@ -27,6 +27,9 @@ PINNED = {
     # Our own commits must not wait for standbys: a missing one is no illness of this server.
     "synchronous_commit": "local",
     "lock_timeout": "1000",
+    # A standby answers no statement in serializable mode, which may be the server's default.
+    "default_transaction_isolation": r"read\ committed",
+    "default_transaction_deferrable": "off",
     "log_min_duration_statement": "-1",
 }
 
@@ -113,11 +116,12 @@ async def open_connection(timeout_s: float, **fields: Any) -> Connection:
             return await psycopg.AsyncConnection.connect(autocommit=True, row_factory=tuple_row, **given)
     except TimeoutError as error:
         raise ServerUnavailable(f"no connection within {timeout_s:g} s") from error
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, UnicodeError) as error:
+        # The latter is said of a name that no host can have.
         raise _connection_error(error) from error
 
 
-def _connection_error(error: psycopg.OperationalError) -> ServerBroken | ServerUnavailable:
+def _connection_error(error: Exception) -> ServerBroken | ServerUnavailable:
     text = " ".join(str(error).split())
     refusals = (
         "password authentication failed",

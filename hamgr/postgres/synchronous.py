@@ -64,8 +64,19 @@ class SyncSetting:
             raise
 
     async def prepare(self, rule: SyncRule | None) -> None:
-        """A standby that is promoted now acknowledges nothing before `put_in_force(rule)`, if that waits for any."""
-        await self._take_over(BLOCKED.text if rule is not None and rule.count else None if rule is None else "")
+        """A standby that is promoted now acknowledges nothing before `put_in_force(rule)`, if that waits for any.
+
+        Raises ServerUnavailable if the server does not take it over in time.
+        """
+        text = BLOCKED.text if rule is not None and rule.count else None if rule is None else ""
+        try:
+            async with asyncio.timeout(IN_FORCE_S):
+                await self._take_over(text)
+        except TimeoutError as error:
+            raise ServerUnavailable(
+                f"synchronous_standby_names is not in force after {IN_FORCE_S:g} s",
+                hint="the server's log tells whether it refuses its configuration files",
+            ) from error
 
     async def _put_in_force(self, rule: SyncRule | None, former: str | None) -> None:
         if rule is None or not rule.count:

@@ -167,6 +167,14 @@ async def test_a_closed_port_and_an_address_that_is_none_are_no_error_of_this_ho
     assert "REST address" in missing["c"].why
 
 
+@pytest.mark.parametrize("host", ["db1..example.com", "x" * 64])
+async def test_a_name_that_no_host_can_have_promises_nothing(peers: Peers, host: str) -> None:
+    """It passes for a host's; only the look-up, in this agent, finds out."""
+    missing = await peers.ask([("b", f"http://{host}:8008/patroni")], BODY, BUDGET_S)
+    assert not missing["b"].is_local
+    assert "label" in missing["b"].why
+
+
 def test_without_any_network_every_failure_is_of_this_host() -> None:
     """In a network namespace of its own, whose only interface is down."""
     missing: dict[str, NoPromise] = {}

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from hamgr.guard.keeper import SECOND, back_off_ns
-from tests.guard.bench import Bench, is_alive, wait_until
+from tests.guard.bench import Bench, is_alive, living, wait_until
 
 
 def test_killed_agent_is_replaced_and_the_server_does_not_notice(bench: Bench) -> None:
@@ -44,12 +44,13 @@ def test_guard_that_was_stopped_itself_does_not_blame_the_agent(bench: Bench) ->
     assert "frozen" not in bench.said()
 
 
-def test_what_a_dead_agent_left_in_its_group_ends_with_it(bench: Bench) -> None:
-    bench.run("beat")
-    first = bench.page.agent_pid
-    helper = subprocess.Popen(["sleep", "1000"], process_group=first)
-    os.kill(first, signal.SIGKILL)
-    assert helper.wait() == -signal.SIGKILL
+def test_what_a_dead_agent_left_in_its_session_ends_with_it(bench: Bench) -> None:
+    bench.run("beat-with-program")
+    written = bench.runtime_dir / "program"
+    wait_until(lambda: written.exists() and written.read_text() != "", "the agent has started a program")
+    program = int(written.read_text())
+    os.kill(bench.page.agent_pid, signal.SIGKILL)
+    wait_until(lambda: not living([program]), "the program has ended with its agent")
 
 
 def test_back_off_starts_at_once_then_doubles_up_to_two_seconds() -> None:

@@ -7,6 +7,8 @@ import stat
 
 import pytest
 
+from hamgr.guard.keeper import SECOND
+from hamgr.guard.layout import boottime_ns
 from tests.guard.bench import DEADLINE_S, Bench, is_alive, wait_until
 
 
@@ -40,6 +42,21 @@ def test_missing_data_directory_is_an_error_of_start(bench: Bench) -> None:
     kind, text = bench.ask("start", bench.postgres, "-c", ":")
     assert kind == "error"
     assert str(bench.data_dir) in text
+
+
+def test_no_server_starts_under_a_deadline_that_has_passed(bench: Bench) -> None:
+    """It was armed before its start, and the guard has kept that deadline: it would be bound by none."""
+    bench.run("beat")
+    bench.page.arm(boottime_ns() + 60 * SECOND, 0, 0)
+    assert bench.ask("start", bench.postgres, "-c", "sleep 1000")[0] == "started"
+    bench.kill()
+    bench.page.arm(boottime_ns() + SECOND // 2, 0, 0)
+    assert bench.ask("ping")[0] == "pong"
+    fenced = bench.page.fenced_at_ns
+    wait_until(lambda: bench.page.fenced_at_ns > fenced, "the deadline is kept")
+    assert bench.ask("start", bench.postgres, "-c", ":") == ["error", "the deadline that it was armed for has passed"]
+    bench.page.arm(boottime_ns() + 60 * SECOND, 0, 0)
+    assert bench.ask("start", bench.postgres, "-c", ":")[0] == "started"
 
 
 def test_end_of_a_server_is_told_to_every_client(bench: Bench) -> None:

@@ -87,6 +87,7 @@ def test_deadline_kills_busy_backends_and_the_server_starts_again_at_once(server
     assert bench.page.fenced_processes >= 8
     assert all(session.wait(20) for session in sessions)
     assert bench.answer() == ["exited", str(postmaster), str(int(signal.SIGKILL))]
+    bench.page.disarm()
     start_postgres(bench)
     assert bench.kill() >= 6
 

@@ -233,6 +233,14 @@ async def test_a_server_that_is_read_only_by_default_commits(lab: Lab) -> None:
     assert await in_time(one.commit(await one.open_door(1.0))) == ""
 
 
+async def test_a_standby_whose_default_is_serializable_is_seen(lab: Lab) -> None:
+    """In that mode it would answer no statement, and nobody could be elected."""
+    serializable = {"default_transaction_isolation": "serializable", "default_transaction_deferrable": "on"}
+    two = await lab.standby(await lab.primary(parameters=serializable), parameters=serializable)
+    assert (await two.probe()).is_replica
+    assert (await two.received()).streaming
+
+
 async def test_a_commit_that_is_refused_is_an_illness_in_the_servers_words(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,24 @@ async def client(server: LocalServer) -> AsyncIterator[sql.Connection]:
         await connection.close()
 
 
+async def test_a_promotion_of_a_server_that_takes_no_configuration_fails_in_time_and_not_for_ever(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synchronous, "IN_FORCE_S", 0.5)
+    two = await lab.standby(await lab.primary())
+    timeline = (await two.probe()).timeline
+    broken = two.config.data_dir / "postgresql.auto.conf"
+    before = broken.read_text()
+    broken.write_text(before + "no such line\n")
+    with pytest.raises(ServerUnavailable, match="not in force"):
+        await two.promote(10.0, old_timeline=timeline, sync=GONE)
+    assert (await two.probe()).is_replica
+    broken.write_text(before)
+    monkeypatch.undo()
+    await two.promote(10.0, old_timeline=timeline, sync=GONE)
+    assert await shown(two) == GONE.text
+
+
 async def waits_for_standbys(server: LocalServer) -> bool:
     """A commit of a client is seen to wait, or returns: False."""
     async with client(server) as connection:

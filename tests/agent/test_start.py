@@ -1,0 +1,46 @@
+"""How a start that fails ends: for a person, or for another try."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from hamgr.agent.__main__ import EXIT_DEFECT, status_after
+from hamgr.api.config import ApiBroken
+from hamgr.guard.layout import EXIT_REFUSED_CONFIGURATION
+from hamgr.postgres import programs
+from hamgr.postgres.errors import ServerBroken, ServerError, ServerRefused, ServerUnavailable
+
+NOT_YET = ApiBroken("cannot listen")
+NOT_YET.is_retryable = True
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ServerUnavailable("postgres did not end within 5 s"), EXIT_DEFECT),
+        (NOT_YET, EXIT_DEFECT),
+        (ApiBroken("the certificate cannot be read"), EXIT_REFUSED_CONFIGURATION),
+        (ServerRefused("no such directory"), EXIT_REFUSED_CONFIGURATION),
+        (ServerBroken("no PostgreSQL programs found"), EXIT_REFUSED_CONFIGURATION),
+    ],
+)
+def test_what_passes_is_tried_again_and_what_needs_a_person_is_not(error: ApiBroken | ServerError, status: int) -> None:
+    """The service manager restarts a member that ended with the first status, never one with the second."""
+    assert status_after(error) == status
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.EAGAIN, ServerUnavailable), (errno.ENOMEM, ServerUnavailable), (errno.ENOENT, ServerBroken)],
+)
+async def test_a_host_that_is_short_of_memory_is_not_one_without_the_program(
+    monkeypatch: pytest.MonkeyPatch, number: int, kind: type[ServerError]
+) -> None:
+    async def fails(*_argv: str, **_given: object) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(programs.asyncio, "create_subprocess_exec", fails)
+    with pytest.raises(kind):
+        await programs.run(["postgres", "--version"], timeout_s=1.0)
