@@ -7,8 +7,6 @@ told again at each turn until it ends.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -24,6 +22,7 @@ from hamgr.core.units import Instant
 from hamgr.postgres.health import Door
 from hamgr.postgres.process import is_alive
 from hamgr.postgres.server import LocalServer
+from hamgr.postgres.threads import in_own_thread
 
 T = TypeVar("T")
 
@@ -185,22 +184,3 @@ async def ends_within(check: asyncio.Future[T], timeout_s: float) -> bool:
     # What ended at the last moment has been told to this loop, which has yet to take it in.
     await asyncio.sleep(0)
     return check.done()
-
-
-def in_own_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """The end of `call`, made in a thread of its own that keeps neither other calls nor the process's end waiting."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def tell(result: T) -> None:
-        if not future.cancelled():
-            future.set_result(result)
-
-    def work() -> None:
-        result = call()
-        # A loop that has ended in the meantime wants no answer.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(tell, result)
-
-    threading.Thread(target=work, name="hamgr-vital", daemon=True).start()
-    return future

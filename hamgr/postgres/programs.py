@@ -7,11 +7,14 @@ import contextlib
 import errno
 import os
 import signal
+import subprocess
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 from hamgr.postgres.errors import ServerBroken, ServerUnavailable
+from hamgr.postgres.threads import in_own_thread
 
 REAP_S = 2.0
 """How long a killed program may take to vanish; one that sits in the kernel is left behind."""
@@ -46,50 +49,86 @@ async def run(
     Raises ServerUnavailable (program killed) after `timeout_s`; ServerBroken if it cannot be executed.
     A cancelled call kills the program too.
     """
-    async with _started(argv, environ or c_locale(), pass_fds) as process:
-        try:
-            async with asyncio.timeout(timeout_s):
-                out, err = await asyncio.gather(_read(process.stdout, keep=keep_out), _read(process.stderr, on_stderr))
-                status = await process.wait()
-        except TimeoutError as error:
-            raise ServerUnavailable(f"{_name(argv)} did not end within {timeout_s:g} s") from error
+    try:
+        async with asyncio.timeout(timeout_s), _started(argv, environ or c_locale(), pass_fds) as program:
+            out, err = await asyncio.gather(_read(program.out, keep=keep_out), _read(program.err, on_stderr))
+            status = await in_own_thread(program.process.wait)
+    except TimeoutError as error:
+        raise ServerUnavailable(f"{_name(argv)} did not end within {timeout_s:g} s") from error
     return Ended(status, out, err)
 
 
+@dataclass(frozen=True, slots=True)
+class _Program:
+    process: subprocess.Popen[bytes]
+    out: asyncio.StreamReader
+    err: asyncio.StreamReader
+
+
 @contextlib.asynccontextmanager
-async def _started(
-    argv: Sequence[str], environ: Mapping[str, str], pass_fds: Sequence[int]
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+async def _started(argv: Sequence[str], environ: Mapping[str, str], pass_fds: Sequence[int]) -> AsyncIterator[_Program]:
+    def start() -> subprocess.Popen[bytes]:
+        # A group to be killed as one, in the agent's session: the guard ends what a dead agent left in that.
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=dict(environ),
             pass_fds=tuple(pass_fds),
-            # A group to be killed as one, in the agent's session: the guard ends what a dead agent left in that.
             process_group=0,
         )
+
+    # Not in the loop's thread, which would wait for the program's exec, and with that for the disk that it is on.
+    starting = in_own_thread(start)
+    try:
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_kill_late)
+        raise
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.ENOMEM):
             raise ServerUnavailable(f"cannot run {argv[0]} now: {error}") from error
         raise ServerBroken(f"cannot run {argv[0]}: {error}", hint="is postgresql.bin_dir right?") from error
+    async with _reading(process.stdout) as out, _reading(process.stderr) as err:
+        try:
+            yield _Program(process, out, err)
+        finally:
+            if process.poll() is None:
+                _kill(process)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(in_own_thread(process.wait), REAP_S)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """The whole group: pg_basebackup has a child that streams WAL."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _kill_late(starting: asyncio.Future[subprocess.Popen[bytes]]) -> None:
+    """Nobody waits for it any more."""
+    if starting.exception() is None:
+        _kill(starting.result())
+        in_own_thread(starting.result().wait)
+
+
+@contextlib.asynccontextmanager
+async def _reading(pipe: IO[bytes] | None) -> AsyncIterator[asyncio.StreamReader]:
+    assert pipe is not None
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), pipe
+    )
     try:
-        yield process
+        yield reader
     finally:
-        if process.returncode is None:
-            # The whole group: pg_basebackup has a child that streams WAL.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), REAP_S)
+        transport.close()
 
 
 async def _read(
-    stream: asyncio.StreamReader | None, seen: Callable[[str], None] | None = None, keep: int | None = None
+    stream: asyncio.StreamReader, seen: Callable[[str], None] | None = None, keep: int | None = None
 ) -> str:
-    assert stream is not None
     chunks: deque[str] = deque()
     length = 0
     while chunk := await stream.read(65536):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import signal
+import subprocess
+import threading
+from typing import Any
 
 import pytest
 
@@ -11,6 +15,7 @@ from hamgr.api.config import ApiBroken
 from hamgr.guard.layout import EXIT_REFUSED_CONFIGURATION
 from hamgr.postgres import programs
 from hamgr.postgres.errors import ServerBroken, ServerError, ServerRefused, ServerUnavailable
+from tests.agent.workbench import until
 
 NOT_YET = ApiBroken("cannot listen")
 NOT_YET.is_retryable = True
@@ -38,9 +43,25 @@ def test_what_passes_is_tried_again_and_what_needs_a_person_is_not(error: ApiBro
 async def test_a_host_that_is_short_of_memory_is_not_one_without_the_program(
     monkeypatch: pytest.MonkeyPatch, number: int, kind: type[ServerError]
 ) -> None:
-    async def fails(*_argv: str, **_given: object) -> None:
+    def fails(*_argv: str, **_given: object) -> None:
         raise OSError(number, "no")
 
-    monkeypatch.setattr(programs.asyncio, "create_subprocess_exec", fails)
+    monkeypatch.setattr(programs.subprocess, "Popen", fails)
     with pytest.raises(kind):
         await programs.run(["postgres", "--version"], timeout_s=1.0)
+
+
+async def test_a_program_that_does_not_come_from_its_disk_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    came, started = threading.Event(), []
+    popen = subprocess.Popen
+
+    def comes_late(*argv: Any, **given: Any) -> subprocess.Popen[bytes]:
+        came.wait()
+        started.append(popen(*argv, **given))
+        return started[-1]
+
+    monkeypatch.setattr(programs.subprocess, "Popen", comes_late)
+    with pytest.raises(ServerUnavailable, match="sleep did not end within 0.1 s"):
+        await programs.run(["sleep", "1000"], timeout_s=0.1)
+    came.set()
+    await until(lambda: bool(started) and started[0].returncode == -signal.SIGKILL, "what came late is ended")

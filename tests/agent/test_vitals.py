@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from hamgr.agent.clock import now
-from hamgr.agent.vitals import SLICES, VitalSensor, ends_within, in_own_thread
+from hamgr.agent.vitals import SLICES, VitalSensor, ends_within
 from hamgr.core import actions
 from hamgr.core.actions import Upstream
 from hamgr.core.cluster import ClusterView
@@ -26,6 +26,7 @@ from hamgr.core.units import Instant
 from hamgr.postgres.health import Door
 from hamgr.postgres.process import start_ticks
 from hamgr.postgres.server import LocalServer
+from hamgr.postgres.threads import in_own_thread
 from tests.agent.workbench import leading, until
 
 QUICK = Policy(
@@ -347,7 +348,7 @@ async def test_a_thread_that_hangs_keeps_no_other_waiting() -> None:
     try:
         assert await asyncio.wait_for(in_own_thread(lambda: "well"), 10) == "well"
         assert not any(future.done() for future in hung)
-        assert all(thread.daemon for thread in threading.enumerate() if thread.name == "hamgr-vital")
+        assert all(thread.daemon for thread in threading.enumerate() if thread.name == "hamgr-call")
     finally:
         release.set()
         await asyncio.wait(hung)
@@ -360,7 +361,7 @@ def test_a_loop_that_has_ended_wants_no_answer() -> None:
         in_own_thread(release.wait)
 
     asyncio.run(begin())
-    thread = next(thread for thread in threading.enumerate() if thread.name == "hamgr-vital")
+    thread = next(thread for thread in threading.enumerate() if thread.name == "hamgr-call")
     release.set()
     thread.join(10)
     assert not thread.is_alive()

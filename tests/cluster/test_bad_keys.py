@@ -23,6 +23,7 @@ MENDED = {
     "members/leader": CUT_OFF,
     "members/replica": NO_TEXT,
     "initialize": CUT_OFF,
+    "sync": NO_TEXT,
 }
 """Keys that the members write anew as soon as they see that they cannot be read."""
 
@@ -30,7 +31,6 @@ LEFT = {
     "config": CUT_OFF,
     "term": NO_TEXT,
     "history": CUT_OFF,
-    "sync": NO_TEXT,
     "ballots/db9": CUT_OFF,
     "failovers/1": NO_TEXT,
 }
