@@ -61,7 +61,7 @@ async def test_a_program_that_does_not_come_from_its_disk_keeps_nobody_waiting(m
         return started[-1]
 
     monkeypatch.setattr(programs.subprocess, "Popen", comes_late)
-    with pytest.raises(ServerUnavailable, match="sleep did not end within 0.1 s"):
+    with pytest.raises(ServerUnavailable, match=r"sleep did not end within 0\.1 s"):
         await programs.run(["sleep", "1000"], timeout_s=0.1)
     came.set()
     await until(lambda: bool(started) and started[0].returncode == -signal.SIGKILL, "what came late is ended")
