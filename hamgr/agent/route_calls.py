@@ -21,14 +21,20 @@ async def hold_pools(world: World, action: actions.HoldPools) -> Outcome:
     """A pause that comes too late, because this process stood still for a while, is undone: nobody else would."""
     if action.checkpoint_first:
         await checkpoint_before_stop(world)
-    if not scene_of(world).leads:
+    if not _leads_on(world):
         return NOT_ENTITLED
     pools = world.front.pools
     ended = await _each(pgbouncer.hold(pool) for pool in pools)
-    if not scene_of(world).leads:
+    if not _leads_on(world):
         await _each(_resumed(pool) for pool in pools)
         return NOT_ENTITLED
     return _outcome(ended, f"{len(pools) - len(_problems(ended))} of {len(pools)} pools held")
+
+
+def _leads_on(world: World) -> bool:
+    """Whoever leads next may have released the pools already, and does so once."""
+    scene = scene_of(world)
+    return scene.leads and scene.is_settled
 
 
 async def _resumed(pool: Pool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from hamgr.core import actions
 from hamgr.core.result import Outcome, Result
 from hamgr.core.route_outcomes import RouteNotes
+from hamgr.core.scene import Scene
 from hamgr.sim.agent import Agent
 from hamgr.sim.steps import Steps
 
@@ -34,7 +35,8 @@ def hold_pools(agent: Agent, action: actions.HoldPools) -> Steps:
         yield PAUSE_TIMEOUT_S
         front.is_held = False
         return _failed("the pool was not held: a transaction did not end in time")
-    if agent.state.lease.term == 0 or agent.deadline_in(agent.state.lease.term) is None:
+    scene = Scene(agent.state, agent.clock_now())
+    if not (scene.leads and scene.is_settled):
         front.is_held = False
         return _failed("the pool was not held: this member does not lead any more")
     return DONE

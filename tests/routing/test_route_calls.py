@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from hamgr.core import actions
 from hamgr.core.actions import Upstream
 from hamgr.core.result import Result
 from hamgr.core.route_outcomes import RouteNotes
+from hamgr.core.state import State, UnderWay
 from hamgr.core.units import Instant
 from hamgr.postgres.errors import ServerUnavailable
 from hamgr.routing.haproxy import Balancer
@@ -58,14 +60,22 @@ async def test_a_pool_that_is_gone_does_not_keep_the_other_from_being_held(bounc
         assert await port_of(client) == bouncer.own.port
 
 
-async def test_a_pause_that_comes_after_the_lead_was_lost_is_undone(bouncer: Pgbouncer) -> None:
+def releasing() -> State:
+    """The key is given up, and etcd has not answered yet."""
+    return leading(under_way=(UnderWay(actions.ReleaseLeader(TERM), Instant(1.0)),))
+
+
+@pytest.mark.parametrize("lost", [dispossessed, releasing])
+async def test_a_pause_that_comes_after_the_lead_was_lost_is_undone(
+    bouncer: Pgbouncer, lost: Callable[[], State]
+) -> None:
     """As after a freeze of this agent. Whoever leads by now has released the pool already."""
     bench = bench_with(bouncer)
     async with await bouncer.client() as client:
         await client.execute("BEGIN")
         held = asyncio.create_task(execute(bench.world, actions.HoldPools(3)))
         await wait_until(bouncer.is_pausing, "the pause has begun")
-        bench.state = dispossessed()
+        bench.state = lost()
         await client.execute("COMMIT")
         assert (await held).code == "not_entitled"
         assert await port_of(client) == bouncer.own.port
