@@ -246,7 +246,7 @@ class Agent:
         """Keys that hold what nobody can read are told once, and again when there are others."""
         for text in problems:
             if text not in self._problems_told:
-                LOGGER.warning("key in etcd not understood, it counts as absent: %s", text)
+                LOGGER.warning("key in etcd not understood, what it said is not known: %s", text)
         self._problems_told = problems
 
     def _report_drift(self, values: Mapping[str, Any]) -> None:

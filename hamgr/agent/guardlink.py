@@ -61,8 +61,8 @@ class GuardLink:
         self.watched = watched_page(runtime_dir, page)
         """What a sentry in the server has to know of the page."""
         self._moving = threading.Lock()
-        self._held_lease_id = 0
-        """The lease on which the leader key was when it was last told to move,"""
+        self._held_lease_id = page.lease_id
+        """The lease on which the leader key was when it was last told to move, perhaps by the agent before this one,"""
         self._left_lease_id = 0
         """and the one from which it is known to have moved."""
         self._runtime_dir = runtime_dir
@@ -200,7 +200,7 @@ class GuardLink:
         self.page.promised_until_ns = max(self.page.promised_until_ns, nanoseconds(until))
 
     def beat(self) -> None:
-        """Tell the guard that the decision loop runs."""
+        """Tell the guard that this process runs."""
         self.page.agent_heartbeat_ns = boottime_ns()
 
     def show(self, status: str) -> None:

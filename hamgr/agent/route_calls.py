@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from hamgr.agent.server_calls import NOT_ENTITLED, checkpoint_before_stop, scene_of
+from hamgr.agent.server_calls import NOT_ENTITLED, scene_of
 from hamgr.agent.world import World
 from hamgr.core import actions
 from hamgr.core.result import Outcome, Result
@@ -17,10 +17,8 @@ from hamgr.routing.pgbouncer import Pool
 from hamgr.routing.session import session
 
 
-async def hold_pools(world: World, action: actions.HoldPools) -> Outcome:
+async def hold_pools(world: World, _action: actions.HoldPools) -> Outcome:
     """A pause that comes too late, because this process stood still for a while, is undone: nobody else would."""
-    if action.checkpoint_first:
-        await checkpoint_before_stop(world)
     if not _leads_on(world):
         return NOT_ENTITLED
     pools = world.front.pools

@@ -93,17 +93,7 @@ async def stop(world: World, action: actions.StopServer) -> Outcome:
 
 
 async def hand_over_stop(world: World, action: actions.HandOverStop) -> Outcome:
-    if action.checkpoint_first:
-        await checkpoint_before_stop(world)
     return await _stopped(world, action.budget_s)
-
-
-async def checkpoint_before_stop(world: World) -> None:
-    """So that the stop takes less time. It goes on where there is none to be had: the disk may be what is ill."""
-    try:
-        await world.server.checkpoint(CHECKPOINT_TIMEOUT_S)
-    except ServerError as error:
-        LOGGER.warning("no checkpoint before the hand-over, its stop takes longer: %s", error)
 
 
 async def _stopped(world: World, budget_s: float) -> Outcome:

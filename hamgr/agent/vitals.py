@@ -65,8 +65,8 @@ class VitalSensor:
         began_at, timeout_s = now(), self._state().policy.probe_disk_timeout_s
         check = in_own_thread(write)
         # A thread cannot be called back: until it ends there is no other.
-        in_time = await self._ends_in_time(vital, began_at, check, timeout_s, self._has_data_dir, may_be_left=False)
-        if in_time and self._has_data_dir():
+        has_ended = await self._ends_in_time(vital, began_at, check, timeout_s, self._has_data_dir, may_be_left=False)
+        if has_ended and self._has_data_dir():
             self._tell(vital, began_at, check.result())
 
     def _has_data_dir(self) -> bool:
@@ -119,8 +119,8 @@ class VitalSensor:
         began_at, timeout_s = now(), self._state().policy.probe_commit_timeout_s
         check = asyncio.ensure_future(self._server.commit(door))
         try:
-            in_time = await self._ends_in_time(Vital.COMMIT, began_at, check, timeout_s, lambda: self._is(identity))
-            if in_time and self._is(identity):
+            has_ended = await self._ends_in_time(Vital.COMMIT, began_at, check, timeout_s, lambda: self._is(identity))
+            if has_ended and self._is(identity):
                 self._tell(Vital.COMMIT, began_at, check.result())
         finally:
             check.cancel()
@@ -153,7 +153,8 @@ class VitalSensor:
         *,
         may_be_left: bool = True,
     ) -> bool:
-        """The check ended within its deadline. Else its illness was told until it ended, or concerned nobody any more.
+        """The check has ended: within its deadline, or after its illness was told until it did. False if it concerns
+        nobody any more.
 
         Unless `may_be_left` it has ended when this returns, whomever it concerns.
         """
@@ -163,7 +164,7 @@ class VitalSensor:
             if concerns():
                 self._post(VitalChecked(vital, began_at, f"no answer within {timeout_s:g} s", is_hung=True))
             await asyncio.wait({check}, timeout=self._state().policy.loop_wait_s)
-        return False
+        return check.done() and concerns()
 
 
 async def ends_within(check: asyncio.Future[T], timeout_s: float) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from typing import Any
 
 from aiohttp import web
@@ -192,6 +193,7 @@ async def start(config: ApiConfig, port: AgentPort) -> RunningApi:
         )
     except OSError as problem:
         broken = ApiBroken(f"cannot listen on {config.host}:{config.port} for REST: {problem}")
-        broken.is_retryable = problem.errno == errno.EADDRNOTAVAIL
+        # No number: none of the addresses is there yet, as Python 3.13 says it.
+        broken.is_retryable = isinstance(problem, socket.gaierror) or problem.errno in (None, errno.EADDRNOTAVAIL)
         raise broken from problem
     return RunningApi(config, factory, [listener])

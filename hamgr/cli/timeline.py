@@ -29,7 +29,7 @@ def headline(record: Record) -> str:
     """`term 7: p2 from p1, switchover, writable 93 ms after the fault`."""
     former = f" from {record['former']}" if record.get("former") else ""
     took = writable_s(record)
-    after = "" if took is None else f", writable {took * 1000:.0f} ms after the fault"
+    after = ", never writable" if took is None else f", writable {took * 1000:.0f} ms after the fault"
     return f"term {record.get('term')}: {record.get('leader')}{former}, {record.get('cause')}{after}"
 
 

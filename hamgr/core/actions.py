@@ -8,6 +8,7 @@ from hamgr.core.lanes import Lane, Upstream
 from hamgr.core.route_actions import HoldPools, PointPools, PushRoute, ReleasePools
 from hamgr.core.server_actions import (
     AFTER_PROMOTION,
+    BEFORE_STOP,
     ApplyConfig,
     AwaitStandbys,
     CheckHistory,
@@ -55,6 +56,7 @@ from hamgr.core.store_actions import (
 
 __all__ = [
     "AFTER_PROMOTION",
+    "BEFORE_STOP",
     "GIVING_AWAY",
     "Action",
     "ApplyConfig",

@@ -136,9 +136,8 @@ def is_writable_primary(state: State, now: Instant) -> bool:
 
 
 def is_ending(state: State) -> bool:
-    """True while an action is under way that takes the server away. A checkpoint before that leaves it as it is."""
-    ending = (task.action for task in state.under_way if isinstance(task.action, ENDING))
-    return any(not isinstance(action, HandOverStop) or not action.checkpoint_first for action in ending)
+    """True while an action is under way that takes the server away."""
+    return any(isinstance(task.action, ENDING) for task in state.under_way)
 
 
 def code_of(check: Check, state: State, now: Instant, query: Query = ANY) -> int:

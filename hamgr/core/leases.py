@@ -79,7 +79,7 @@ def adopted(state: State, fact: LeaseAdopted) -> State:
     deadline = fact.deadline if fact.tried is None else _not_after(fact.tried.deadline, fact.deadline)
     state = state._replace(lease=Lease(fact.lease_id, deadline, fact.term, peer_deadline, tried=fact.tried))
     kind = PutSync if fact.term else PutOffer
-    sent = Failure(kind.__name__, "unknown", "perhaps sent by the agent before this one", 1, Instant(0.0))
+    sent = Failure(kind.__name__, "unknown", "perhaps sent by the agent before this one", 0, Instant(0.0))
     return state._replace(failures=(*state.failures, sent))
 
 

@@ -16,7 +16,6 @@ class HoldPools:
 
     request_revision: int
     """0: because this agent is to end."""
-    checkpoint_first: bool = False
     lane = Lane.POOLS
 
 

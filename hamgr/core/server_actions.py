@@ -78,7 +78,6 @@ class HandOverStop:
     request_revision: int
     successor: str
     budget_s: float
-    checkpoint_first: bool = False
     lane = Lane.SERVER
 
 
@@ -152,6 +151,7 @@ class Reinitialize:
 
 
 AFTER_PROMOTION = -1
+BEFORE_STOP = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +159,7 @@ class Checkpoint:
     """Checkpoint (restart point on a replica) while serving, so that the stop that follows is short.
 
     For AFTER_PROMOTION: so that the control file knows the new timeline, without which nobody can be rewound to it.
+    For BEFORE_STOP: this agent is to end.
     """
 
     request_revision: int

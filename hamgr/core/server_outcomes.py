@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hamgr.core import actions
-from hamgr.core.actions import AFTER_PROMOTION, Action
+from hamgr.core.actions import AFTER_PROMOTION, BEFORE_STOP, Action
 from hamgr.core.facts import ActionEnded
 from hamgr.core.server import DOWN
 from hamgr.core.state import Crash, HandOver, State, has_lived_shortly
@@ -18,7 +18,7 @@ STARTS = (actions.StartPrimary.__name__, actions.StartStandby.__name__)
 
 @dataclass(frozen=True, slots=True)
 class WalEnd:
-    """Value of ExamineCrash, StopServer and HandOverStop: where the WAL on the disk of a stopped server ends.
+    """Value of ExamineCrash, PutDown, StopServer and HandOverStop: where the WAL on the disk of a stopped server ends.
 
     `stop_began_at`: when the server was told to stop, which is when its clients lost it.
     """
@@ -153,6 +153,8 @@ def _checkpointed(state: State, fact: ActionEnded) -> State:
     if action.request_revision == AFTER_PROMOTION:
         passage = state.passage.marked(checkpointed=True) if state.passage is not None else None
         return state._replace(passage=passage)
+    if action.request_revision == BEFORE_STOP:
+        return state._replace(is_ready_to_stop=True)
     return state._replace(prepared_for=action.request_revision, prepared_at=fact.at)
 
 

@@ -182,6 +182,8 @@ class State(NamedTuple):
     prepared_for: int = 0
     """Revision of the request for which this member's checkpoint is done."""
     prepared_at: Instant | None = None
+    is_ready_to_stop: bool = False
+    """The checkpoint before the end of this agent is done, or was tried."""
     verified_term: Term = Term(0)
     """The term in which this server was seen to accept writes; 0: it has not been."""
     verified_at: Instant = Instant(0.0)

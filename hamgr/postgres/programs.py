@@ -11,13 +11,18 @@ import subprocess
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any, TypeVar
 
 from hamgr.postgres.errors import ServerBroken, ServerUnavailable
 from hamgr.postgres.threads import in_own_thread
 
+T = TypeVar("T")
+
 REAP_S = 2.0
 """How long a killed program may take to vanish; one that sits in the kernel is left behind."""
+MOST_HANGING = 8
+_HANGING: set[asyncio.Future[Any]] = set()
+"""Starts and ends of programs that have not come yet; each has a thread. No more are begun while so many hang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ async def run(
     try:
         async with asyncio.timeout(timeout_s), _started(argv, environ or c_locale(), pass_fds) as program:
             out, err = await asyncio.gather(_read(program.out, keep=keep_out), _read(program.err, on_stderr))
-            status = await in_own_thread(program.process.wait)
+            status = await asyncio.shield(_watched(in_own_thread(program.process.wait)))
     except TimeoutError as error:
         raise ServerUnavailable(f"{_name(argv)} did not end within {timeout_s:g} s") from error
     return Ended(status, out, err)
@@ -79,8 +84,11 @@ async def _started(argv: Sequence[str], environ: Mapping[str, str], pass_fds: Se
             process_group=0,
         )
 
+    if len(_HANGING) >= MOST_HANGING:
+        raise ServerUnavailable(f"cannot run {argv[0]} now: {len(_HANGING)} programs hang already")
     # Not in the loop's thread, which would wait for the program's exec, and with that for the disk that it is on.
-    starting = in_own_thread(start)
+    # Python before 3.11.4 waits in all threads (cpython gh-104372); by fork instead of vfork, gRPC breaks the child.
+    starting = _watched(in_own_thread(start))
     try:
         process = await asyncio.shield(starting)
     except asyncio.CancelledError:
@@ -90,14 +98,21 @@ async def _started(argv: Sequence[str], environ: Mapping[str, str], pass_fds: Se
         if error.errno in (errno.EAGAIN, errno.ENOMEM):
             raise ServerUnavailable(f"cannot run {argv[0]} now: {error}") from error
         raise ServerBroken(f"cannot run {argv[0]}: {error}", hint="is postgresql.bin_dir right?") from error
-    async with _reading(process.stdout) as out, _reading(process.stderr) as err:
-        try:
+    try:
+        async with _reading(process.stdout) as out, _reading(process.stderr) as err:
             yield _Program(process, out, err)
-        finally:
-            if process.poll() is None:
-                _kill(process)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(in_own_thread(process.wait), REAP_S)
+    finally:
+        if process.poll() is None:
+            _kill(process)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(_watched(in_own_thread(process.wait))), REAP_S)
+
+
+def _watched(call: asyncio.Future[T]) -> asyncio.Future[T]:
+    """It counts among those that hang until it ends."""
+    _HANGING.add(call)
+    call.add_done_callback(_HANGING.discard)
+    return call
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -110,7 +125,7 @@ def _kill_late(starting: asyncio.Future[subprocess.Popen[bytes]]) -> None:
     """Nobody waits for it any more."""
     if starting.exception() is None:
         _kill(starting.result())
-        in_own_thread(starting.result().wait)
+        _watched(in_own_thread(starting.result().wait))
 
 
 @contextlib.asynccontextmanager

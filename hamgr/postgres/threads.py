@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -33,5 +34,8 @@ def in_own_thread(call: Callable[[], T]) -> asyncio.Future[T]:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(tell, settle)
 
-    threading.Thread(target=work, name="hamgr-call", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="hamgr-call", daemon=True).start()
+    except RuntimeError as error:
+        future.set_exception(OSError(errno.EAGAIN, str(error)))
     return future

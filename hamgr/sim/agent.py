@@ -145,6 +145,7 @@ class Agent(Process):
         self.exit_code, self.is_stopped_in_order = None, False
         self.permit_until = Instant(0.0)
         self._is_due, self._wakes_at = False, None
+        self.page.meet_agent()
         for fact in self._inherited():
             self.post(fact)
         self._tick()

@@ -23,10 +23,13 @@ class Page:
         self.term = Term(0)
         self.lease_id = 0
         self.tried_id, self.tried_deadline = 0, Instant(0.0)
-        self.held_id, self.left_id = 0, 0
-        """On which lease the leader key was when it was last told to move, and from which it is known to have moved."""
+        self.meet_agent()
         self.promised_to = ""
         self.promised_until: Instant | None = None
+
+    def meet_agent(self) -> None:
+        """A fresh agent takes the lease that is named here for the key's, and knows of none that the key has left."""
+        self.held_id, self.left_id = self.lease_id, 0
 
     def arm(self, deadline: Instant, term: Term, lease_id: int) -> None:
         """The server is under the deadline."""

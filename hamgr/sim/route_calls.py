@@ -21,11 +21,9 @@ def _failed(text: str) -> Outcome:
     return Outcome(Result.FAILED, "pools", text, RouteNotes((text,)))
 
 
-def hold_pools(agent: Agent, action: actions.HoldPools) -> Steps:
+def hold_pools(agent: Agent, _action: actions.HoldPools) -> Steps:
     """What was paused although another leads meanwhile, or with a transaction that does not end, is resumed at once."""
     front = agent.shared.front
-    if action.checkpoint_first:
-        yield agent.ground.draw(agent.ground.pace.checkpoint)
     yield agent.ground.draw(agent.ground.pace.sql)
     if not front.answers:
         yield CONNECT_TIMEOUT_S

@@ -116,9 +116,7 @@ def stop(agent: Agent, action: actions.StopServer) -> Steps:
 
 
 def hand_over_stop(agent: Agent, action: actions.HandOverStop) -> Steps:
-    if action.checkpoint_first:
-        yield _draw(agent, agent.ground.pace.checkpoint)
-    return (yield from _stopped(agent, action.budget_s))
+    return _stopped(agent, action.budget_s)
 
 
 def _stopped(agent: Agent, budget_s: float) -> Steps:

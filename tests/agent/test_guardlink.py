@@ -228,8 +228,11 @@ def test_an_armed_deadline_moves_on_in_its_own_term_and_never_back(tmp_path: Pat
     assert not link.extend(after(at, 9.0), TERM)
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
 @pytest.mark.parametrize("renewed_first", [False, True])
-def test_a_renewal_that_was_under_way_when_the_key_moved_moves_no_deadline(tmp_path: Path, renewed_first: bool) -> None:
+def test_a_renewal_that_was_under_way_when_the_key_moved_moves_no_deadline(
+    tmp_path: Path, renewed_first: bool, is_replaced: bool
+) -> None:
     """The key would end with the shorter lease, and the server go by the longer one that it has left."""
     long, short = 7, 8
     link = GuardLink(str(tmp_path), SharedPage.open(str(tmp_path)))
@@ -237,6 +240,8 @@ def test_a_renewal_that_was_under_way_when_the_key_moved_moves_no_deadline(tmp_p
     link.page.term, link.page.lease_id = TERM, long
     link.page.arm(nanoseconds(after(at, 30.0)), 1, 1)
     link.limit(after(at, 2.0), short)
+    if is_replaced:
+        link = GuardLink(str(tmp_path), link.page)
     assert link.extend_by_lease(after(at, 40.0), TERM, long), "the move may come to nothing"
     if renewed_first:
         assert link.extend_by_lease(after(at, 2.0), TERM, short)

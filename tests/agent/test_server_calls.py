@@ -13,7 +13,6 @@ from hamgr.agent.server_calls import (
     ensure_slots,
     examine_crash,
     fence,
-    hand_over_stop,
     promote,
     put_down,
     reinitialize,
@@ -242,13 +241,6 @@ async def test_wal_that_cannot_be_read_ends_nowhere(bench: Bench) -> None:
     assert (value.lsn, value.timeline) == (None, bench.state.server.timeline)
     value = (await examine_crash(bench.world, actions.ExamineCrash(Lsn(0)))).value
     assert value.lsn is None
-
-
-@pytest.mark.parametrize("first", [False, True])
-async def test_a_hand_over_checkpoints_first_if_asked_to(bench: Bench, first: bool) -> None:
-    bench.server.answers = {"stop": Ending.CLEAN, "stopped_position": Position(Timeline(4), Lsn(0x4000))}
-    await hand_over_stop(bench.world, actions.HandOverStop(12, "b", 1.0, checkpoint_first=first))
-    assert bench.log == (["checkpoint"] if first else []) + ["stop", "disarm", "stopped_position"]
 
 
 async def test_a_fence_disarms_only_after_the_kill(bench: Bench) -> None:

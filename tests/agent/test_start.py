@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import signal
 import subprocess
@@ -65,3 +66,38 @@ async def test_a_program_that_does_not_come_from_its_disk_keeps_nobody_waiting(m
         await programs.run(["sleep", "1000"], timeout_s=0.1)
     came.set()
     await until(lambda: bool(started) and started[0].returncode == -signal.SIGKILL, "what came late is ended")
+
+
+async def test_what_hangs_takes_no_more_threads_than_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    came = threading.Event()
+
+    def never_comes(*_argv: Any, **_given: Any) -> None:
+        came.wait()
+        raise OSError(errno.ENOENT, "no")
+
+    monkeypatch.setattr(programs.subprocess, "Popen", never_comes)
+    before = threading.active_count()
+    for _ in range(2 * programs.MOST_HANGING):
+        with pytest.raises(ServerUnavailable):
+            await programs.run(["sleep", "1000"], timeout_s=0.01)
+    assert threading.active_count() - before <= programs.MOST_HANGING
+    came.set()
+    await until(lambda: threading.active_count() <= before, "they have ended")
+    await until(lambda: not programs._HANGING, "and count no more")
+
+
+@pytest.mark.parametrize("turns", range(1, 13))
+async def test_a_call_that_is_cancelled_at_any_moment_ends_its_program(
+    monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(programs.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+    running = asyncio.create_task(programs.run(["sleep", "1000"], timeout_s=60.0))
+    await until(lambda: bool(started), "it has started")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await until(lambda: started[0].returncode is not None, "it has ended")

@@ -174,6 +174,9 @@ async def test_address_that_is_not_ours_is_broken(agent: FakeAgent) -> None:
     with pytest.raises(ApiBroken, match=r"192\.0\.2\.1:8008") as raised:
         await start(ApiConfig(host="192.0.2.1"), agent)
     assert raised.value.is_retryable, "the host may have it once it has booted"
+    with pytest.raises(ApiBroken, match=r"x\.invalid") as raised:
+        await start(ApiConfig(host="x.invalid"), agent)
+    assert raised.value.is_retryable, "and so may the name service"
 
 
 async def test_close_frees_the_port_and_waits_for_no_idle_client(

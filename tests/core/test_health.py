@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hamgr.core.actions import Fence, HandOverStop, Promote, PutDown, Reinitialize, RestartServer, StopServer, Upstream
+from hamgr.core.actions import (
+    BEFORE_STOP,
+    Checkpoint,
+    Fence,
+    HandOverStop,
+    Promote,
+    PutDown,
+    Reinitialize,
+    RestartServer,
+    StopServer,
+    Upstream,
+)
 from hamgr.core.cluster import ClusterView, LeaderKey, Member, Request, Status, SyncState, Tags
 from hamgr.core.health import (
     CHECK_OF_PATH,
@@ -123,7 +134,7 @@ def ill(vital: Vital) -> Illness:
         (primary(illnesses=(ill(Vital.DATA_DISK),)), 200),
         (doing(primary(), PutDown(Lsn(0), "server_hung", NOW, reads_wal=True)), 503),
         (doing(primary(), HandOverStop(0, "", 1.0)), 503),
-        (doing(primary(), HandOverStop(0, "", 1.0, checkpoint_first=True)), 200),
+        (doing(primary(), Checkpoint(BEFORE_STOP)), 200),
     ],
 )
 def test_a_server_that_cannot_write_or_is_taken_away_is_no_primary(state: State, code: int) -> None:

@@ -142,8 +142,19 @@ def test_a_server_that_hangs_is_put_down_whoever_saw_it_well_before(phase: Phase
     assert actions.PutDown in wished(state._replace(server=hangs, illnesses=(HUNG,)))
 
 
-@pytest.mark.parametrize("illnesses", [(), (HUNG,)])
-def test_who_ends_in_order_does_not_wait_for_an_ill_servers_checkpoint(illnesses: tuple[Illness, ...]) -> None:
-    state = leading(seen(), renewed(0.1), stopping_since=NOW, illnesses=illnesses)
-    (stop,) = (action for action in decide(state, NOW).actions if isinstance(action, actions.HandOverStop))
-    assert stop.checkpoint_first is not bool(illnesses)
+def test_who_ends_in_order_makes_a_checkpoint_while_clients_write_but_waits_for_no_ill_servers() -> None:
+    state = leading(seen(), renewed(0.1), stopping_since=NOW)
+    assert actions.Checkpoint in wished(state)
+    assert actions.HandOverStop not in wished(state)
+    failed = facts.ActionEnded(actions.Checkpoint(actions.BEFORE_STOP), Outcome(Result.FAILED, "timeout"), NOW)
+    assert actions.HandOverStop in wished(observe(state, failed))
+    assert actions.HandOverStop in wished(state._replace(illnesses=(HUNG,)))
+
+
+def test_a_start_that_failed_is_looked_at_before_an_orderly_end_gives_the_key_up() -> None:
+    """The server was only seen to start; it may have let clients in at the end."""
+    state = leading(seen(), renewed(0.1), server=DOWN, stopping_since=NOW, verified_term=Term(0))
+    failed = facts.ActionEnded(actions.StartPrimary(TERM), Outcome(Result.FAILED, "broken"), NOW)
+    decision = decide(observe(state, failed), NOW)
+    assert [type(action) for action in decision.actions if action.lane is actions.Lane.SERVER] == [actions.ExamineCrash]
+    assert actions.ReleaseLeader not in {type(action) for action in decision.actions}

@@ -18,7 +18,6 @@ from hamgr.core.result import Result
 from hamgr.core.route_outcomes import RouteNotes
 from hamgr.core.state import State, UnderWay
 from hamgr.core.units import Instant
-from hamgr.postgres.errors import ServerUnavailable
 from hamgr.routing.haproxy import Balancer
 from tests.agent.workbench import TERM, Bench, dispossessed, leading
 from tests.postgres.pglab import free_port
@@ -86,14 +85,6 @@ async def test_nothing_is_paused_by_a_member_that_does_not_lead(bouncer: Pgbounc
     bench.state = dispossessed()
     assert (await execute(bench.world, actions.HoldPools(3))).code == "not_entitled"
     assert not await bouncer.is_pausing()
-
-
-async def test_a_checkpoint_that_fails_does_not_keep_the_pools_from_being_held(bouncer: Pgbouncer) -> None:
-    bench = bench_with(bouncer)
-    bench.server.answers["checkpoint"] = ServerUnavailable("no answer")
-    assert (await execute(bench.world, actions.HoldPools(0, checkpoint_first=True))).result is Result.DONE
-    assert bench.log[0] == "checkpoint"
-    await execute(bench.world, actions.ReleasePools(TERM, AT))
 
 
 async def test_the_target_file_is_written_and_read_again(bouncer: Pgbouncer) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hamgr.core.actions import Exit, Fence, HandOverStop, HoldPools, ReleaseLeader, StopServer
+from hamgr.core.actions import BEFORE_STOP, Checkpoint, Exit, Fence, HandOverStop, HoldPools, ReleaseLeader, StopServer
 from hamgr.core.reasons import Code, because
 from hamgr.core.rules.lead import heirs, held_since
 from hamgr.core.rules.switchover import after_stop
@@ -55,12 +55,12 @@ def stop(scene: Scene) -> Verdict | None:
 
 def _hand_over(scene: Scene) -> Verdict:
     """The checkpoint comes first: meanwhile clients still write. An ill server would not get to its end."""
-    has_pools, is_well = scene.state.me.routes.pools, scene.state.illness() is None
-    if has_pools and scene.state.held_for != 0:
-        return Verdict(because(Code.STOPPING), (HoldPools(0, checkpoint_first=is_well),))
-    checkpoint_first = is_well and not has_pools
-    action = HandOverStop(0, "", scene.policy.primary_stop_timeout_s, checkpoint_first=checkpoint_first)
-    return Verdict(because(Code.STOPPING), (action,))
+    state = scene.state
+    if not state.is_ready_to_stop and state.illness() is None:
+        return Verdict(because(Code.STOPPING), (Checkpoint(BEFORE_STOP),))
+    if state.me.routes.pools and state.held_for != 0:
+        return Verdict(because(Code.STOPPING), (HoldPools(0),))
+    return Verdict(because(Code.STOPPING), (HandOverStop(0, "", scene.policy.primary_stop_timeout_s),))
 
 
 def _stopping_since(scene: Scene) -> Instant:
