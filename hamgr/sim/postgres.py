@@ -57,6 +57,8 @@ class Server(Process):
         self.disk = Disk.WELL
         self.system_identifier = ""
         self.timeline = 1
+        self.newest_timeline = 1
+        """Of those whose history files are on this disk."""
         self.ends: dict[int, int] = {}
         """Earlier timelines of its history -> where each ended."""
         self.lsn = 0
@@ -134,6 +136,7 @@ class Server(Process):
         self.data_dir = DataDir.VALID
         self.system_identifier = system_identifier
         self.timeline, self.ends, self.lsn, self.head = 1, {}, START_LSN, None
+        self.newest_timeline = 1
         self.was_primary, self.was_clean = True, True
 
     def take_wal(self, timeline: int, ends: dict[int, int], lsn: int, head: Commit | None) -> None:
@@ -145,6 +148,7 @@ class Server(Process):
         self.data_dir = DataDir.VALID
         self.system_identifier = other.system_identifier
         self.take_wal(other.timeline, other.ends, other.lsn, other.head)
+        self.newest_timeline = other.newest_timeline
         self.was_primary, self.was_clean = False, True
 
     def append(self, number: int, size: int) -> Commit:
@@ -227,7 +231,7 @@ class Server(Process):
         if self.phase is not Phase.RUNNING or not self.in_recovery:
             return
         self.ends = {**self.ends, self.timeline: self.lsn}
-        self.timeline += 1
+        self.timeline = max(self.timeline, self.newest_timeline) + 1
         self.in_recovery, self.was_primary, self.streaming, self.upstream = False, True, False, ""
         self.on_ready(self)
 

@@ -126,6 +126,8 @@ class Replication:
         standby = link.standby
         if link.stopped or not standby.in_recovery or not standby.is_alive:
             return
+        # A WAL receiver fetches the history files first. Whoever has one takes that number for no timeline of its own.
+        standby.newest_timeline = max(standby.newest_timeline, shipment.timeline)
         if not standby.receives:
             return
         if shipment.lsn >= standby.lsn:
