@@ -15,7 +15,7 @@ from hamgr.core.units import Instant, Lsn, Term, Timeline, WallTime
 from hamgr.dcs import codec
 from hamgr.dcs.keys import ScopeKeys
 from hamgr.dcs.ops import Entry
-from hamgr.dcs.view import decode_view
+from hamgr.dcs.view import NO_MEMBER, decode_view
 
 KEYS = ScopeKeys.of("demo")
 
@@ -115,7 +115,7 @@ def test_no_value_of_one_key_hides_another(name: str, value: str | None) -> None
 def test_what_is_no_object_is_a_problem(value: Any) -> None:
     view = view_of(config=json.dumps(value), status=json.dumps(value), sync=json.dumps(value))
     assert len(view.problems) == 3
-    assert (view.status, view.sync) == (Status(), SyncState(mod_revision=9))
+    assert (view.status, view.sync) == (Status(), SyncState(NO_MEMBER, mod_revision=9))
 
 
 @pytest.mark.parametrize("value", ["", "{", "[" * 100_000, "9" * 10_000, '{"optime": -1}', '{"optime": "0/5"}', None])
@@ -136,7 +136,7 @@ def test_a_request_that_cannot_be_read_asks_for_nothing_and_can_be_cleared() -> 
 
 def test_an_electorate_that_cannot_be_read_elects_nobody_and_can_be_written_over() -> None:
     sync = view_of(sync="garbage").sync
-    assert sync == SyncState(mod_revision=9)
+    assert sync == SyncState(NO_MEMBER, mod_revision=9)
     assert not can_elect(sync)
 
 
