@@ -46,9 +46,10 @@ class Checkers:
     # -- (1) two servers never acknowledge at one time ---------------------------------------------------------
 
     def became_writable(self, server: Server) -> None:
-        """A server may acknowledge from now on."""
-        self._newest = server
-        self._count_losses(server)
+        """A server may acknowledge from now on: the leader's, or one that has just thawed, and is killed in a moment."""
+        if self._leader_of_term.get(self._ground.etcd.get("term", 0), server.name) == server.name:
+            self._newest = server
+            self._count_losses(server)
         self.look_for_two()
         self._ground.at(server.accepts_from, self.look_for_two)
 
