@@ -46,7 +46,7 @@ class Checkers:
     # -- (1) two servers never acknowledge at one time ---------------------------------------------------------
 
     def became_writable(self, server: Server) -> None:
-        """A server may acknowledge from now on: the leader's, or one that has just thawed, and is killed in a moment."""
+        """A server may acknowledge from now on: the leader's, or one that has thawed, and is killed in a moment."""
         if self._leader_of_term.get(self._ground.etcd.get("term", 0), server.name) == server.name:
             self._newest = server
             self._count_losses(server)
