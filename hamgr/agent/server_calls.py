@@ -88,11 +88,7 @@ async def check_history(world: World, action: actions.CheckHistory) -> Outcome:
     return DONE
 
 
-async def stop(world: World, action: actions.StopServer) -> Outcome:
-    return await _stopped(world, action.budget_s)
-
-
-async def hand_over_stop(world: World, action: actions.HandOverStop) -> Outcome:
+async def stop(world: World, action: actions.StopServer | actions.HandOverStop) -> Outcome:
     return await _stopped(world, action.budget_s)
 
 
@@ -265,7 +261,7 @@ SERVER_CALLS: dict[type, Callable[[World, Any], Awaitable[Outcome]]] = {
     actions.StartStandby: start_standby,
     actions.CheckHistory: check_history,
     actions.StopServer: stop,
-    actions.HandOverStop: hand_over_stop,
+    actions.HandOverStop: stop,
     actions.Fence: fence,
     actions.ExamineCrash: examine_crash,
     actions.PutDown: put_down,

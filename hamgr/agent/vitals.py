@@ -65,7 +65,7 @@ class VitalSensor:
         began_at, timeout_s = now(), self._state().policy.probe_disk_timeout_s
         check = in_own_thread(write)
         # A thread cannot be called back: until it ends there is no other.
-        has_ended = await self._ends_in_time(vital, began_at, check, timeout_s, self._has_data_dir, may_be_left=False)
+        has_ended = await self._until_ended(vital, began_at, check, timeout_s, self._has_data_dir, may_be_left=False)
         if has_ended and self._has_data_dir():
             self._tell(vital, began_at, check.result())
 
@@ -88,7 +88,7 @@ class VitalSensor:
         began_at, timeout_s = now(), self._state().policy.probe_connection_timeout_s
         check = asyncio.ensure_future(self._server.open_door(timeout_s))
         try:
-            if await self._ends_in_time(Vital.CONNECTION, began_at, check, timeout_s, lambda: self._is(identity)):
+            if await self._until_ended(Vital.CONNECTION, began_at, check, timeout_s, lambda: self._is(identity)):
                 await self._enter(identity, began_at, check.result())
         finally:
             check.cancel()
@@ -119,7 +119,7 @@ class VitalSensor:
         began_at, timeout_s = now(), self._state().policy.probe_commit_timeout_s
         check = asyncio.ensure_future(self._server.commit(door))
         try:
-            has_ended = await self._ends_in_time(Vital.COMMIT, began_at, check, timeout_s, lambda: self._is(identity))
+            has_ended = await self._until_ended(Vital.COMMIT, began_at, check, timeout_s, lambda: self._is(identity))
             if has_ended and self._is(identity):
                 self._tell(Vital.COMMIT, began_at, check.result())
         finally:
@@ -143,7 +143,7 @@ class VitalSensor:
         if problem is not None:
             self._post(VitalChecked(vital, began_at, problem))
 
-    async def _ends_in_time(
+    async def _until_ended(
         self,
         vital: Vital,
         began_at: Instant,

@@ -58,6 +58,7 @@ __all__ = [
     "AFTER_PROMOTION",
     "BEFORE_STOP",
     "GIVING_AWAY",
+    "TAKING_DOWN",
     "Action",
     "ApplyConfig",
     "AskPeers",
@@ -167,6 +168,9 @@ Action = (
     | Exit
 )
 
+
+TAKING_DOWN = (Fence, StopServer, HandOverStop, PutDown, RestartServer, Reinitialize, ExamineCrash)
+"""Actions that end the server."""
 
 GIVING_AWAY = (PutOffer, ReleaseLeader)
 """Actions after which somebody else may lead."""

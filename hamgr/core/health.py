@@ -13,17 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from hamgr.core.actions import (
-    Clone,
-    ExamineCrash,
-    Fence,
-    HandOverStop,
-    PutDown,
-    Reinitialize,
-    RestartServer,
-    Rewind,
-    StopServer,
-)
+from hamgr.core.actions import TAKING_DOWN, Clone, Rewind
 from hamgr.core.cluster import Tags
 from hamgr.core.scene import Scene
 from hamgr.core.server import Phase, Vital
@@ -33,7 +23,7 @@ from hamgr.core.units import Instant, Lsn
 GOOD = 200
 BAD = 503
 
-ENDING = (Fence, StopServer, HandOverStop, PutDown, RestartServer, Reinitialize, ExamineCrash, Clone, Rewind)
+ENDING = (*TAKING_DOWN, Clone, Rewind)
 """Actions that take the server away; while one is under way nobody should be routed to it."""
 
 SIZE_UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}

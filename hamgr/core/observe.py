@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from hamgr.core import facts, leases, logical
-from hamgr.core.actions import Lane, Promote, PutRoster, TakeLeader
+from hamgr.core.actions import TAKING_DOWN, Lane, Promote, PutRoster, TakeLeader
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import Fact, HostFact
 from hamgr.core.outcomes import after_end
@@ -248,9 +248,6 @@ def _without_vitals_of_server(state: State) -> State:
     return state._replace(illnesses=illnesses, vitals_at=vitals_at, sync=None, sentry_checked_at=None)
 
 
-ENDING = ("StopServer", "HandOverStop", "Fence", "RestartServer", "Reinitialize", "ExamineCrash", "PutDown")
-
-
 def _probed(state: State, server: ServerView) -> State:
     if server.probed_at < state.server.probed_at:
         return state
@@ -296,7 +293,7 @@ def _exited(state: State, fact: facts.ServerExited) -> State:
     """The end of the postmaster, by its pidfd. Asked for by us, it is a stop, else a crash."""
     if state.server.identity != fact.identity:
         return state
-    asked = any(type(task.action).__name__ in ENDING for task in state.under_way)
+    asked = any(isinstance(task.action, TAKING_DOWN) for task in state.under_way)
     phase = Phase.STOPPED if asked else Phase.CRASHED
     server = replace(
         state.server,

@@ -41,7 +41,7 @@ def after_end(state: State, fact: ActionEnded) -> State:
 def _with_failures(state: State, fact: ActionEnded) -> State:
     kind = type(fact.action).__name__
     others = tuple(failure for failure in state.failures if failure.kind != kind)
-    if fact.outcome.result is Result.DONE:
+    if fact.is_done:
         return state._replace(failures=others)
     before = state.failure(kind)
     is_in_a_row = before is not None and fact.at - before.at < FORGET_FAILURES_S

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hamgr.core.facts import ActionEnded
-from hamgr.core.result import Result
 from hamgr.core.route_actions import HoldPools, PointPools, PushRoute, ReleasePools
 from hamgr.core.state import State
 from hamgr.core.units import Instant
@@ -30,7 +29,7 @@ def _lines(fact: ActionEnded) -> tuple[str, ...]:
     value = fact.outcome.value
     if isinstance(value, RouteNotes):
         return value.lines
-    return (fact.outcome.text,) if fact.outcome.result is not Result.DONE and fact.outcome.text else ()
+    return (fact.outcome.text,) if not fact.is_done and fact.outcome.text else ()
 
 
 def _with_notes(state: State, verified_at: Instant, lines: tuple[str, ...]) -> State:
@@ -58,7 +57,7 @@ def _held(state: State, fact: ActionEnded) -> State:
 def _released(state: State, fact: ActionEnded) -> State:
     if not isinstance(fact.action, ReleasePools):
         return state
-    if fact.outcome.result is Result.DONE:
+    if fact.is_done:
         state = state._replace(released_at=fact.action.verified_at)
     return _with_notes(state, fact.action.verified_at, _lines(fact))
 
@@ -77,7 +76,7 @@ def _pushed(state: State, fact: ActionEnded) -> State:
 
 
 def _pointed(state: State, fact: ActionEnded) -> State:
-    if not isinstance(fact.action, PointPools) or fact.outcome.result is not Result.DONE:
+    if not isinstance(fact.action, PointPools) or not fact.is_done:
         return state
     return state._replace(pointed_at=fact.action.target)
 

@@ -111,11 +111,7 @@ def _check(agent: Agent, upstream: Upstream) -> Steps:
     return DONE if is_ancestor else Outcome(Result.REFUSED, "diverged", "the histories differ")
 
 
-def stop(agent: Agent, action: actions.StopServer) -> Steps:
-    return _stopped(agent, action.budget_s)
-
-
-def hand_over_stop(agent: Agent, action: actions.HandOverStop) -> Steps:
+def stop(agent: Agent, action: actions.StopServer | actions.HandOverStop) -> Steps:
     return _stopped(agent, action.budget_s)
 
 
@@ -308,7 +304,7 @@ SERVER_CALLS: dict[type, Callable[[Agent, Any], Steps]] = {
     actions.StartStandby: start_standby,
     actions.CheckHistory: check_history,
     actions.StopServer: stop,
-    actions.HandOverStop: hand_over_stop,
+    actions.HandOverStop: stop,
     actions.Fence: fence,
     actions.ExamineCrash: examine_crash,
     actions.PutDown: put_down,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hamgr.core.cluster import ClusterView, LeaderKey, Member
@@ -33,12 +34,12 @@ def seen(roster: str = "abc", members: str = "abc", revision: int = 6) -> Cluste
     )
 
 
-def leading(view: ClusterView, lease: Lease, **rest: Any) -> State:
-    """`a` has led for a while, and its server is well."""
+def primary_server(probed_at: Instant, **changes: Any) -> ServerView:
+    """A primary that is well."""
     server = ServerView(
         Phase.RUNNING,
         identity=ServerIdentity(1, 1),
-        probed_at=NOW,
+        probed_at=probed_at,
         answered=True,
         system_identifier="s",
         in_recovery=False,
@@ -46,7 +47,18 @@ def leading(view: ClusterView, lease: Lease, **rest: Any) -> State:
         written_lsn=Lsn(1000),
         has_sentry=True,
     )
-    given = {"policy": Policy(ttl_s=5.0), "server": server, "verified_term": TERM, "verified_at": NOW, **rest}
+    return replace(server, **changes)
+
+
+def leading(view: ClusterView, lease: Lease, **rest: Any) -> State:
+    """`a` has led for a while, and its server is well."""
+    given = {
+        "policy": Policy(ttl_s=5.0),
+        "server": primary_server(NOW),
+        "verified_term": TERM,
+        "verified_at": NOW,
+        **rest,
+    }
     return State(Myself("a", member("a").conn_url), cluster=view, lease=lease, **given)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from core.leader import primary_server
 from hamgr.core import actions, facts
 from hamgr.core.actions import Action, AskPeers, GrantLease, MoveLeader, ReleaseLeader
 from hamgr.core.cluster import ClusterView, LeaderKey, Member, Request
@@ -17,9 +18,8 @@ from hamgr.core.policy import Policy, margin_of, renew_interval_of
 from hamgr.core.result import Outcome, Result
 from hamgr.core.rules.lease import OVERDUE_S, PEERS_RETRY_S
 from hamgr.core.scene import Scene
-from hamgr.core.server import Phase, ServerIdentity, ServerView
 from hamgr.core.state import Lease, Myself, State, Vacancy
-from hamgr.core.units import Instant, Lsn, Term, Timeline, after
+from hamgr.core.units import Instant, Term, after
 
 NOW = Instant(1000.0)
 OLD, NEW, KEY_REVISION = 7, 8, 5
@@ -44,17 +44,7 @@ def view(leader: LeaderKey | None = KEY, **rest: Any) -> ClusterView:
 
 def leading(**rest: Any) -> State:
     """`a` leads on a lease of 300 s, of which little is used, and 5 s are configured by now."""
-    server = ServerView(
-        Phase.RUNNING,
-        identity=ServerIdentity(1, 1),
-        probed_at=NOW,
-        answered=True,
-        system_identifier="s",
-        in_recovery=False,
-        timeline=Timeline(1),
-        written_lsn=Lsn(1000),
-        has_sentry=True,
-    )
+    server = primary_server(NOW)
     lease = Lease(OLD, after(NOW, LONG_S - margin_of(LONG_S)), Term(1), ttl_s=LONG_S, confirmed_at=NOW)
     given = {"cluster": view(), "lease": lease, "server": server, "verified_term": Term(1), "verified_at": NOW, **rest}
     return State(Myself("a", "postgres://a:5432/postgres"), Policy(ttl_s=SHORT_S), **given)

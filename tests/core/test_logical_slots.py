@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from core.leader import primary_server
 from hamgr.core import actions, facts
 from hamgr.core.cluster import ClusterView, LeaderKey, Member, Status, SyncState, Tags
 from hamgr.core.decide import decide
 from hamgr.core.observe import observe
 from hamgr.core.policy import Policy
 from hamgr.core.result import Outcome, Result
-from hamgr.core.server import Phase, ServerIdentity, ServerView, Walsender
+from hamgr.core.server import ServerView, Walsender
 from hamgr.core.state import Lease, Myself, State
 from hamgr.core.units import Instant, Lsn, Term, Timeline
 
@@ -46,19 +47,12 @@ def seen(leader: str, **changes: Any) -> ClusterView:
 def primary(**changes: Any) -> ServerView:
     """`a`, with slots for `b` and `c`, which stream."""
     senders = tuple(Walsender(name, "", "streaming", "async", 0, "replicator", Lsn(900)) for name in "bc")
-    known = ServerView(
-        Phase.RUNNING,
-        identity=ServerIdentity(1, 1),
-        probed_at=NOW,
-        answered=True,
-        system_identifier="s",
-        in_recovery=False,
+    known = primary_server(
+        NOW,
         timeline=NEW,
-        written_lsn=Lsn(1000),
         walsenders=senders,
         slots={"b": Lsn(900), "c": Lsn(900)},
         makes_failover_slots=True,
-        has_sentry=True,
     )
     return replace(known, **changes)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from core.leader import primary_server
 from hamgr.core import actions, facts
 from hamgr.core.cluster import ClusterView, LeaderKey, Member, Offer, SyncState
 from hamgr.core.decide import decide
@@ -14,7 +15,7 @@ from hamgr.core.policy import Policy
 from hamgr.core.reasons import Code, because
 from hamgr.core.result import NOT_SENT, Outcome, Result
 from hamgr.core.scene import Scene
-from hamgr.core.server import Phase, ServerIdentity, ServerView, Walsender
+from hamgr.core.server import Phase, Walsender
 from hamgr.core.state import Crash, Lease, Myself, State, SyncInForce
 from hamgr.core.units import Instant, Lsn, Term, Timeline
 
@@ -47,19 +48,7 @@ def leading(sync: SyncState, rule: str, streaming: tuple[str, ...]) -> State:
     senders = tuple(
         Walsender(name, "", "streaming", "sync", int(f'"{name}"' in rule), "replicator", Lsn(900)) for name in streaming
     )
-    server = ServerView(
-        Phase.RUNNING,
-        identity=ServerIdentity(1, 1),
-        probed_at=NOW,
-        answered=True,
-        system_identifier="s",
-        in_recovery=False,
-        timeline=Timeline(1),
-        written_lsn=Lsn(1000),
-        walsenders=senders,
-        sync_names=rule,
-        has_sentry=True,
-    )
+    server = primary_server(NOW, walsenders=senders, sync_names=rule)
     return State(
         Myself("a"),
         Policy(synchronous_mode="on"),

@@ -10,7 +10,7 @@ from hamgr.core.order import best_first, has_no_more_wal, is_ahead_of
 from hamgr.core.policy import HOPELESS_AFTER
 from hamgr.core.quorum import elects
 from hamgr.core.reasons import Code, Reason, because
-from hamgr.core.rules.lead import heirs, well_heirs
+from hamgr.core.rules.lead import heirs, held_since, well_heirs
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.server import Vital
 from hamgr.core.state import Vacancy
@@ -54,8 +54,7 @@ def campaign(scene: Scene) -> Verdict | None:
         retry_at = scene.retry_at(CastBallot)
         if is_short and vacancy.voted_at is not None:
             retry_at = Instant(max(retry_at, after(vacancy.voted_at, VOTE_AGAIN_S)))
-        held = scene.leader.mod_revision if scene.leader else 0
-        actions = (CastBallot(vacancy.term, at_least, stops, held),) if scene.now >= retry_at else ()
+        actions = (CastBallot(vacancy.term, at_least, stops, held_since(scene)),) if scene.now >= retry_at else ()
         return Verdict(_why_voting(scene, vacancy, mine), actions, wake_at=retry_at)
     unfit = _why_ballot_is_unfit(scene, mine)
     if unfit is not None:

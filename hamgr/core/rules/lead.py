@@ -79,7 +79,7 @@ def _release(scene: Scene) -> ReleaseLeader:
 
 
 def held_since(scene: Scene) -> int:
-    """mod_revision of the leader key."""
+    """mod_revision of the leader key; 0 where nobody holds it."""
     return scene.leader.mod_revision if scene.leader else 0
 
 

@@ -6,6 +6,7 @@ from hamgr.core.actions import Checkpoint, ClearRequest, HandOverStop, HoldPools
 from hamgr.core.cluster import Offer, Request
 from hamgr.core.precheck import successors, why_not
 from hamgr.core.reasons import Code, because
+from hamgr.core.rules.lead import held_since
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.state import HandOver
 from hamgr.core.units import Instant, Lsn, after
@@ -85,8 +86,7 @@ def _put_offer(scene: Scene, stopped: HandOver, cause: str, revision: int) -> Pu
         elapsed_s={"detect": 0.0, "fence": stopped.stopped_at - stopped.began_at},
         notes=scene.state.hold_notes if scene.state.held_for == stopped.request_revision else (),
     )
-    held_since = scene.leader.mod_revision if scene.leader else 0
-    return PutOffer(offer, stopped.successor, revision, held_since)
+    return PutOffer(offer, stopped.successor, revision, held_since(scene))
 
 
 def prepares_for(scene: Scene) -> int:
