@@ -12,7 +12,7 @@ from typing import Any
 from hamgr.agent import translate
 from hamgr.agent.chronicle import Chronicle
 from hamgr.agent.clock import now
-from hamgr.agent.drift import differences
+from hamgr.agent.drift import changed_for_restart, differences
 from hamgr.agent.executor import execute
 from hamgr.agent.guard_replacement import guard_command, keep_guard
 from hamgr.agent.guardlink import GuardLink
@@ -49,6 +49,7 @@ from hamgr.core.result import Outcome
 from hamgr.core.state import State
 from hamgr.core.units import Instant, Term, after
 from hamgr.dcs.client import EtcdClient
+from hamgr.dcs.endpoints import EtcdConfig
 from hamgr.dcs.errors import StoreError
 from hamgr.dcs.etcd import EtcdStore
 from hamgr.dcs.keys import ScopeKeys
@@ -83,9 +84,13 @@ class Agent:
         )
         keys = ScopeKeys.of(loaded.settings.scope, loaded.settings.namespace)
         etcd = translate.etcd_config(loaded.settings, policy)
+        self._etcd_secrets: tuple[object, ...] = ()
+        with contextlib.suppress(StoreError):
+            self._etcd_secrets = etcd.secrets()
         self._client = EtcdClient(etcd)
         self._store = EtcdStore(self._client, keys)
-        self._renewer = Renewer(me.name, RenewalConnection(etcd, keys), self._link, self._post_from_thread)
+        self._renewal = RenewalConnection(etcd, keys)
+        self._renewer = Renewer(me.name, self._renewal, self._link, self._post_from_thread)
         self._peers = Peers(translate.peer_access(loaded.settings), loaded.settings.scope)
         self._memory = Memory(translate.memory_path(loaded.settings), keys)
         self._memory_lost_at: Instant | None = None
@@ -175,7 +180,8 @@ class Agent:
         lasts_s = PERMIT_TICKS * max(state.policy.loop_wait_s, 0.2)
         until = after(pulse.at, lasts_s) if pulse.decision.may_renew else Instant(0.0)
         self._lift_limit(state)
-        self._renewer.permit(state.lease.lease_id, until, state.policy)
+        known = state.cluster.revision if state.cluster is not None else 0
+        self._renewer.permit(state.lease.lease_id, until, state.policy, known)
 
     def _lift_limit(self, state: State) -> None:
         """Once it is settled on which lease the leader key is, the page knows. Not before this agent has a lease: what
@@ -259,30 +265,50 @@ class Agent:
                 there,
             )
 
-    async def _reload(self) -> None:
-        """SIGHUP and POST /reload: read the file again; what cannot be read leaves the present settings in force."""
+    async def _reload(self) -> tuple[str, ...]:
+        """SIGHUP and POST /reload: read the file again; what cannot be read leaves the present settings in force.
+
+        Returns what was not taken over, and why.
+        """
         try:
-            self._loaded = await asyncio.to_thread(load, self._path)
+            loaded = await asyncio.to_thread(load, self._path)
         except SettingsError as error:
-            LOGGER.error("the configuration file was not taken over: %s", error)
-            return
+            return _told(f"the configuration file was not taken over: {error}")
+        for path in changed_for_restart(self._loaded, loaded):
+            LOGGER.warning("%s was changed in the file: it takes effect when the service is restarted", path)
+        self._loaded = loaded
+        failed: tuple[str, ...] = ()
         LOGGER.setLevel(self._loaded.settings.log.level)
         try:
             await self._world.server.use_logins(self._world.wanted())
         except ServerError as error:
-            LOGGER.error("the passwords were not taken over: %s", error)
+            failed += _told(f"the passwords were not taken over: {error}")
         try:
-            await self._peers.use(translate.peer_access(self._loaded.settings))
+            self._use_etcd(translate.etcd_config(self._loaded.settings, self._loaded.seed.policy()))
+        except StoreError as error:
+            failed += _told(f"nothing that concerns etcd was taken over: {error}")
+        try:
+            access = translate.peer_access(self._loaded.settings)
             if self._api is not None:
-                await self._api.reload_certificates()
+                await self._api.reload(translate.api_config(self._loaded.settings))
+            await self._peers.use(access)
         except ApiBroken as error:
-            LOGGER.error("the certificates were not taken over: %s", error)
+            failed += _told(f"nothing that concerns REST was taken over: {error}")
         view = self._state().cluster
         if view is not None and view.config is not None and view.config.values is not None:
             self._report_drift(view.config.values)
         self._world.front = translate.front(self._loaded.settings)
         tags = translate.tags_of(self._loaded.settings.tags)
         self._loop.post(SettingsReread(now(), self._world.front.routes, tags))
+        return failed
+
+    def _use_etcd(self, config: EtcdConfig) -> None:
+        """Connections are made anew if a password, an address or what a certificate file holds has changed."""
+        secrets = config.secrets()
+        if secrets != self._etcd_secrets:
+            self._etcd_secrets = secrets
+            self._client.use(config)
+            self._renewal.use(config)
 
     def _recorded(self, record: Record) -> None:
         if record.term == self._told_term:
@@ -302,6 +328,11 @@ class Agent:
             loop.add_signal_handler(number, lambda: self._loop.post(StopOrdered(now())))
         loop.add_signal_handler(signal.SIGUSR2, lambda: self._loop.post(ReplaceOrdered(now())))
         loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(self._reload()))
+
+
+def _told(text: str) -> tuple[str, ...]:
+    LOGGER.error("%s", text)
+    return (text,)
 
 
 def _to_be_asked(state: State) -> frozenset[str]:

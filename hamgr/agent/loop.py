@@ -11,7 +11,7 @@ from typing import Any
 from hamgr.agent.chronicle import Chronicle
 from hamgr.agent.clock import now
 from hamgr.agent.journal import Journal
-from hamgr.core.actions import Action, Exit, Fence, Lane
+from hamgr.core.actions import Action, Exit, Fence, Lane, PutDown
 from hamgr.core.decide import Decision, decide
 from hamgr.core.facts import ActionEnded, ActionStarted, ClusterRecalled, ClusterSeen, Fact, PolicyRead, Renewed
 from hamgr.core.observe import observe
@@ -23,7 +23,7 @@ from hamgr.core.units import Instant, after
 Execute = Callable[[Action], Coroutine[Any, Any, Outcome]]
 ReadPolicy = Callable[[State], PolicyRead | None]
 
-OVERTAKEN = Outcome(Result.FAILED, "overtaken", "the server was fenced meanwhile")
+OVERTAKEN = Outcome(Result.FAILED, "overtaken", "the server was killed meanwhile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Loop:
             self._chronicle.folded(before, fact, self.state)
 
     def _start(self, action: Action, at: Instant) -> None:
-        if isinstance(action, Fence):
+        if isinstance(action, Fence | PutDown):
             self._overtake(Lane.SERVER)
         self._chronicle.started(action, at)
         if isinstance(action, Exit):

@@ -17,6 +17,7 @@ from hamgr.core.peers import Claim, Promise, answer
 from hamgr.core.precheck import why_not
 from hamgr.core.result import Result
 from hamgr.core.scene import Scene
+from hamgr.core.server import DataDir
 from hamgr.core.tally import Tally, counted
 from hamgr.core.units import Instant, Term
 from hamgr.dcs.errors import StoreError
@@ -31,7 +32,7 @@ ORDER_LIMIT_S = 24 * 3600.0
 class Port:
     """The agent as the REST server sees it."""
 
-    def __init__(self, world: World, scope: str, reload: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, world: World, scope: str, reload: Callable[[], Awaitable[tuple[str, ...]]]) -> None:
         self._world = world
         self._scope = scope
         self._reload = reload
@@ -152,6 +153,10 @@ class Port:
         if any(order.kind == kind for order in state.orders):
             return Answer(409, f"a {kind} is under way")
         if kind == "reinitialize":
+            if state.server.data_dir is DataDir.UNUSABLE or Scene(state, now()).is_foreign:
+                # It may be anything that somebody still needs.
+                text = "hamgr does not touch what is in the data directory: move it away, and it is copied anew"
+                return Answer(503, f"{text} ({state.server.problem or 'it is of another cluster'})")
             leads = state.lease.term > 0
             return Answer(503, "this member leads: it cannot be made anew, switch over first") if leads else None
         wanted = options.get("role")
@@ -164,8 +169,8 @@ class Port:
         return None
 
     async def reload(self) -> Answer:
-        await self._reload()
-        return Answer(202, "reload scheduled")
+        failed = await self._reload()
+        return Answer(503, "\n".join(failed)) if failed else Answer(202, "reload scheduled")
 
     async def read_config(self) -> Mapping[str, Any] | None:
         view = self._world.state().cluster

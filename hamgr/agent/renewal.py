@@ -12,7 +12,7 @@ from typing import Protocol
 from hamgr.agent.clock import now
 from hamgr.agent.guardlink import GuardLink
 from hamgr.core.cluster import ClusterView
-from hamgr.core.facts import ClusterSeen, Fact, LeaseGone, Renewed, StoreFailed
+from hamgr.core.facts import ClusterSeen, Fact, LeaseGone, Renewed, StoreFailed, StoreReset
 from hamgr.core.policy import Policy, deadline_of, renew_interval_of
 from hamgr.core.units import Instant
 from hamgr.dcs.errors import LeaseExpired, StoreError
@@ -47,11 +47,16 @@ class Renewer(threading.Thread):
         self._confirmed: tuple[int, Instant] = (0, Instant(0.0))
         """The lease that was renewed last, and the deadline that this gave."""
         self._policy = Policy()
+        self._known_revision = 0
         self._permit_until = Instant(0.0)
         self._ended = False
 
-    def permit(self, lease_id: int, until: Instant, policy: Policy) -> None:
-        """Renew that lease (0: none) until then at the latest. Called by the decision loop after each decision."""
+    def permit(self, lease_id: int, until: Instant, policy: Policy, known_revision: int = 0) -> None:
+        """Renew that lease (0: none) until then at the latest. Called by the decision loop after each decision.
+
+        `known_revision`: of the newest view so far; whatever is read from now on is at least as new.
+        """
+        self._known_revision = known_revision
         if lease_id == self._gone:
             # Told already, and perhaps not learned yet: asking again would be answered the same, over and over.
             lease_id = 0
@@ -77,7 +82,7 @@ class Renewer(threading.Thread):
 
     def _renew_once(self) -> float:
         """Renew if there is a lease and a permit; the pause until the next time in seconds."""
-        lease_id, policy = self._lease_id, self._policy
+        lease_id, policy, known_revision = self._lease_id, self._policy, self._known_revision
         if self._ended or not lease_id:
             return IDLE_S
         began_at = now()
@@ -88,10 +93,12 @@ class Renewer(threading.Thread):
                 self._call.read(policy.retry_timeout_s)
             renewal = self._call.renew(lease_id, policy.retry_timeout_s)
         except LeaseExpired:
-            return self._lost(lease_id, policy.retry_timeout_s)
+            return self._lost(lease_id, policy.retry_timeout_s, known_revision)
         except StoreError as error:
             self._post(StoreFailed(now(), str(error)))
             return RETRY_S
+        if renewal.view.revision < known_revision:
+            return self._reset()
         # Another ttl may be wanted by now: the lease is as long as it was granted.
         ttl_s = renewal.granted_ttl_s
         deadline = deadline_of(renewal.sent_at, ttl_s)
@@ -106,19 +113,30 @@ class Renewer(threading.Thread):
         """
         return self._confirmed[0] == lease_id and at >= self._confirmed[1]
 
-    def _lost(self, lease_id: int, budget_s: float) -> float:
+    def _lost(self, lease_id: int, budget_s: float, known_revision: int) -> float:
         """The loop knows of the keys that went with the lease before it knows of the lease's end.
 
         The other way round, whoever leads by its peers would see the leader key on a lease that is not its own, which
         may be another's that lives under the same name, and stop its server.
         """
         try:
-            self._post(ClusterSeen(self._call.read(budget_s)))
+            view = self._call.read(budget_s)
         except StoreError as error:
             self._post(StoreFailed(now(), str(error)))
             return RETRY_S
+        if view.revision < known_revision:
+            return self._reset()
+        self._post(ClusterSeen(view))
         self._gone, self._lease_id = lease_id, 0
         self._post(LeaseGone(lease_id, now()))
+        return IDLE_S
+
+    def _reset(self) -> float:
+        """A linearizable read showed less than was known before it was sent: etcd has lost data, and with it the lease
+        and all that was to be compared with revisions.
+        """
+        self._lease_id = 0
+        self._post(StoreReset(now()))
         return IDLE_S
 
     def _extend(self, deadline: Instant, lease_id: int, view: ClusterView) -> None:

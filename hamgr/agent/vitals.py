@@ -7,6 +7,7 @@ told again at each turn until it ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -66,7 +67,10 @@ class VitalSensor:
         check = in_own_thread(write)
         # A thread cannot be called back: until it ends there is no other.
         has_ended = await self._until_ended(vital, began_at, check, timeout_s, self._has_data_dir, may_be_left=False)
-        if has_ended and self._has_data_dir():
+        if not has_ended or not self._has_data_dir():
+            return
+        with contextlib.suppress(OSError):
+            # No thread is to be had: that says nothing of the disk, and of nothing else that ends here.
             self._tell(vital, began_at, check.result())
 
     def _has_data_dir(self) -> bool:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
+import ssl
 from typing import Any
 
 from aiohttp import web
@@ -26,19 +28,26 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 SHUTDOWN_S = 1.0
 TLS_HANDSHAKE_S = 5.0
 BACKLOG = 512
+MOST_CONNECTIONS = 4096
+"""Open at a time; further ones are closed at once."""
+KEPT_DESCRIPTORS = 256
+"""Of the process's open files, those that connections never use: the agent's own work goes first."""
 
 
 class Api:
     """Turns one request into one reply."""
 
     def __init__(self, config: ApiConfig, port: AgentPort) -> None:
-        self._config = config
+        self.config = config
         self._port = port
         self._desk = Desk(port)
         self._safe_paths = frozenset((*CHECK_OF_PATH, *self._desk.at_once, *self._desk.reading))
 
     async def respond(self, request: web.BaseRequest) -> web.Response:
         """aiohttp's entry."""
+        # Requests that arrived together are answered without a pause from Python 3.12 on, where a task begins at once:
+        # a client that sends thousands of them must not keep the agent from its beat.
+        await asyncio.sleep(0)
         target = request.raw_path
         # A proxy may send the absolute form, which only the parsed URL tells apart.
         path, _, query = (target if target.startswith("/") else request.rel_url.raw_path_qs).partition("?")
@@ -64,10 +73,10 @@ class Api:
 
     async def _read(self, path: str, query: str) -> Reply:
         try:
-            async with asyncio.timeout(self._config.read_timeout_s):
+            async with asyncio.timeout(self.config.read_timeout_s):
                 return await self._desk.reading[path](query)
         except TimeoutError:
-            return text_reply(503, f"no answer from etcd within {self._config.read_timeout_s} s")
+            return text_reply(503, f"no answer from etcd within {self.config.read_timeout_s} s")
         except Unavailable as problem:
             return text_reply(503, str(problem))
 
@@ -78,37 +87,37 @@ class Api:
             return text_reply(denial.code, denial.text, realm)
         try:
             raw = await self._body(request)
-            async with asyncio.timeout(self._config.order_timeout_s):
+            async with asyncio.timeout(self.config.order_timeout_s):
                 return _shown(await handler(self._port, raw))
         except Refusal as refusal:
             return text_reply(refusal.code, refusal.text)
         except Unavailable as problem:
             return text_reply(503, str(problem))
         except TimeoutError:
-            limit_s = self._config.order_timeout_s
+            limit_s = self.config.order_timeout_s
             return text_reply(503, f"not ended within {limit_s} s; whether it took effect is unknown")
 
     async def _denial(self, caller: Caller, path: str) -> Denial | None:
         if path in ASKED_BY_MEMBERS:
-            return denial_of_member(self._config, caller)
+            return denial_of_member(self.config, caller)
         cluster = self._port.snapshot().state.cluster
-        return await denial_of(self._config, caller, cluster.members if cluster else ())
+        return await denial_of(self.config, caller, cluster.members if cluster else ())
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         try:
-            async with asyncio.timeout(self._config.body_timeout_s):
+            async with asyncio.timeout(self.config.body_timeout_s):
                 return await request.read()
         except TimeoutError as problem:
-            limit_s = self._config.body_timeout_s
+            limit_s = self.config.body_timeout_s
             raise Refusal(408, f"the body did not arrive within {limit_s} s") from problem
         except web.HTTPRequestEntityTooLarge as problem:
-            raise Refusal(413, f"the body is larger than {self._config.max_body_bytes} bytes") from problem
+            raise Refusal(413, f"the body is larger than {self.config.max_body_bytes} bytes") from problem
         except web.RequestPayloadError as problem:
             raise Refusal(400, f"the body cannot be read: {problem}") from problem
 
     def _rendered(self, method: str, reply: Reply) -> web.Response:
         headers = {"Content-Type": reply.content_type, "Server": "hamgr", **reply.headers}
-        headers.update(self._config.extra_headers)
+        headers.update(self.config.extra_headers)
         return web.Response(status=reply.code, body=b"" if method == "OPTIONS" else reply.body, headers=headers)
 
 
@@ -127,8 +136,8 @@ def _shown(answer: Answer) -> Reply:
 class RunningApi:
     """A REST server that listens."""
 
-    def __init__(self, config: ApiConfig, factory: web.Server, listeners: list[asyncio.Server]) -> None:
-        self._config = config
+    def __init__(self, api: Api, factory: web.Server, listeners: list[asyncio.Server]) -> None:
+        self._api = api
         self._factory = factory
         self._listeners = listeners
 
@@ -138,25 +147,24 @@ class RunningApi:
         host, port, *_ = self._listeners[0].sockets[0].getsockname()
         return host, port
 
-    async def reload_certificates(self) -> None:
-        """New connections get the certificate, key and CA files as they are now; present ones stay.
+    async def reload(self, config: ApiConfig) -> None:
+        """From now on as `config` says, but for where it listens. New connections get the certificate, key and CA
+        files as they are now; present ones stay.
 
-        The listening sockets are handed to a listener with a fresh TLS context rather than the old context
-        being loaded again, so that a CA removed from the file is no longer trusted. Raises ApiBroken, with
-        the old certificates still in use, if the files cannot be used.
+        The listening sockets are handed to a listener with a fresh TLS context rather than the old context being
+        loaded again, so that a CA removed from the file is no longer trusted. Raises ApiBroken, with all as it was,
+        if the files cannot be used, or if HTTP would become HTTPS or back: the members know the address as it was.
         """
-        tls = tls_context(self._config)
-        if tls is None:
-            return
-        old = self._listeners
-        loop = asyncio.get_running_loop()
-        copies = [socket.dup() for listener in old for socket in listener.sockets]
-        self._listeners = [
-            await loop.create_server(self._factory, sock=copy, ssl=tls, ssl_handshake_timeout=TLS_HANDSHAKE_S)
-            for copy in copies
-        ]
-        for listener in old:
-            listener.close()
+        if config.is_https is not self._api.config.is_https:
+            raise ApiBroken("restapi.certfile: between HTTP and HTTPS REST changes by a restart of the service only")
+        tls = tls_context(config)
+        if tls is not None:
+            old = self._listeners
+            copies = [socket.dup() for listener in old for socket in listener.sockets]
+            self._listeners = [await _listen(self._factory, tls, sock=copy) for copy in copies]
+            for listener in old:
+                listener.close()
+        self._api.config = config
 
     async def close(self) -> None:
         """Stop listening and end every connection, requests under way within a second."""
@@ -186,14 +194,33 @@ async def start(config: ApiConfig, port: AgentPort) -> RunningApi:
         auto_decompress=False,
     )
     host = None if config.host in ("", "*") else config.host
-    handshake_s = TLS_HANDSHAKE_S if tls else None
     try:
-        listener = await loop.create_server(
-            factory, host, config.port, ssl=tls, ssl_handshake_timeout=handshake_s, backlog=BACKLOG
-        )
+        listener = await _listen(factory, tls, host=host, port=config.port)
     except OSError as problem:
         broken = ApiBroken(f"cannot listen on {config.host}:{config.port} for REST: {problem}")
         # No number: none of the addresses is there yet, as Python 3.13 says it.
         broken.is_retryable = isinstance(problem, socket.gaierror) or problem.errno in (None, errno.EADDRNOTAVAIL)
         raise broken from problem
-    return RunningApi(config, factory, [listener])
+    return RunningApi(api, factory, [listener])
+
+
+async def _listen(factory: web.Server, tls: ssl.SSLContext | None, **where: Any) -> asyncio.Server:
+    def connection() -> asyncio.BaseProtocol:
+        return factory() if len(factory.connections) < _most_connections() else _Refused()
+
+    handshake_s = TLS_HANDSHAKE_S if tls else None
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(connection, ssl=tls, ssl_handshake_timeout=handshake_s, backlog=BACKLOG, **where)
+
+
+def _most_connections() -> int:
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(MOST_CONNECTIONS, open_files - KEPT_DESCRIPTORS))
+
+
+class _Refused(asyncio.Protocol):
+    """A connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            transport.abort()

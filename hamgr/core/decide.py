@@ -13,9 +13,12 @@ from hamgr.core.actions import (
     Fence,
     HoldPools,
     Lane,
+    Promote,
     PushRoute,
+    PutDown,
     PutRoster,
     ReleasePools,
+    StartPrimary,
 )
 from hamgr.core.chores import CHORES, LEADERS_CHORES
 from hamgr.core.reasons import Code, Reason
@@ -42,6 +45,7 @@ RULES: tuple[Rule, ...] = (
     fence.remains,
     fence.deadline_near,
     fence.alone,
+    lifecycle.outdated,
     lifecycle.replaced,
     lifecycle.stop_without_store,
     repair.start_without_store,
@@ -111,7 +115,7 @@ class Decision:
 
 def decide(state: State, now: Instant) -> Decision:
     """The decision that follows from `state` at `now` (CLOCK_BOOTTIME). Pure; deciding twice does nothing twice:
-    an action is left out while one of its lane is under way (only Fence overtakes).
+    an action is left out while one of its lane is under way (but for what overtakes).
     """
     scene = Scene(state, now)
     rule, verdict = _first_verdict(scene)
@@ -165,8 +169,17 @@ def _not_backing_off(scene: Scene, wishes: list[Action]) -> tuple[list[Action], 
     return due, retries
 
 
+def _overtakes(state: State, action: Action) -> bool:
+    """Fence goes before all. An ill server is put down also while its start or promotion waits for it, which may be
+    long: by then its process is there, and none comes after it.
+    """
+    if isinstance(action, Fence):
+        return state.running(Fence) is None
+    return isinstance(action, PutDown) and any(state.running(kind) for kind in (StartPrimary, Promote))
+
+
 def _startable(state: State, wishes: list[Action]) -> tuple[Action, ...]:
-    """One action a lane, none in a lane that is busy. Fence overtakes all but another Fence.
+    """One action a lane, none in a lane that is busy, but for what overtakes.
 
     The lead is not given away while something is done with the server: a restart that is under way has it down for a
     moment, and would have it up again as a primary after another leads. Nor are pools released then: they may be held
@@ -178,8 +191,7 @@ def _startable(state: State, wishes: list[Action]) -> tuple[Action, ...]:
     asks = Lane.PEERS in taken or any(isinstance(action, AskPeers) for action in wishes)
     chosen: list[Action] = []
     for action in wishes:
-        overtakes = isinstance(action, Fence) and state.running(Fence) is None
-        if action.lane in taken and not overtakes:
+        if action.lane in taken and not _overtakes(state, action):
             continue
         if isinstance(action, (*GIVING_AWAY, ReleasePools)) and Lane.SERVER in taken:
             continue

@@ -207,6 +207,13 @@ class ReplaceOrdered:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreReset:
+    """etcd answers with an older state than it has shown before: it was made anew, or restored from a backup."""
+
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
 class GuardSeen:
     """Whether the guard's heartbeat is fresh, and what this member lacks without which it must not lead."""
 
@@ -251,5 +258,6 @@ Fact = (
     | SettingsReread
     | StopOrdered
     | ReplaceOrdered
+    | StoreReset
     | Routed
 )

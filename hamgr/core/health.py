@@ -150,7 +150,7 @@ def _holds(check: Check, state: State, now: Instant, query: Query) -> bool:
         case Check.READ_ONLY | Check.READ_ONLY_SYNC | Check.READ_ONLY_QUORUM if is_writable_primary(state, now):
             return True
         case _:
-            return _is_kind(check, state) and is_usable_replica(state, query)
+            return _is_kind(check, state) and is_usable_replica(state, now, query)
 
 
 def _is_kind(check: Check, state: State) -> bool:
@@ -162,14 +162,20 @@ def _is_kind(check: Check, state: State) -> bool:
     return standby == ("sync_standby" if check in (Check.SYNC, Check.READ_ONLY_SYNC) else "quorum_standby")
 
 
-def is_usable_replica(state: State, query: Query = ANY) -> bool:
-    """A running replica that takes reads and is within the filters."""
+def is_usable_replica(state: State, now: Instant, query: Query = ANY) -> bool:
+    """A running replica of this cluster that takes reads and is within the filters."""
     server = state.server
-    if not server.is_replica or state.me.tags.noloadbalance or is_ending(state):
+    if not server.is_replica or state.me.tags.noloadbalance or is_ending(state) or Scene(state, now).is_foreign:
         return False
     if query.replication_state and query.replication_state != replication_state(state):
         return False
-    return query.lag_bytes is None or lag_bytes(state) <= query.lag_bytes
+    return query.lag_bytes is None or (_knows_its_lag(state, now) and lag_bytes(state) <= query.lag_bytes)
+
+
+def _knows_its_lag(state: State, now: Instant) -> bool:
+    """It hears from its leader, or of it: cut off from both it would compare itself with what was long ago."""
+    is_fresh = state.cluster is not None and now - state.cluster.seen_at <= state.policy.ttl_s
+    return state.server.streaming or is_fresh
 
 
 def why_not_ready(state: State, now: Instant, query: Query = ANY) -> str:
@@ -178,6 +184,8 @@ def why_not_ready(state: State, now: Instant, query: Query = ANY) -> str:
         return ""
     if state.server.phase is not Phase.RUNNING or not state.server.answered:
         return "PostgreSQL is not running"
+    if Scene(state, now).is_foreign:
+        return "PostgreSQL's data is of another cluster"
     if replication_state(state) != "streaming":
         return "PostgreSQL replication state is not streaming"
     limit = state.policy.maximum_lag_on_failover_bytes if query.lag_bytes is None else query.lag_bytes

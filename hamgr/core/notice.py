@@ -196,6 +196,8 @@ def _of_orders(before: State, after: State) -> Iterator[Sight]:
         yield Sight("stop_ordered", {}, after.stopping_since)
     if after.replace_ordered_at is not None and before.replace_ordered_at is None:
         yield Sight("replace_ordered", {}, after.replace_ordered_at)
+    if after.store_reset_at is not None and before.store_reset_at is None:
+        yield Sight("store_reset", {}, after.store_reset_at)
 
 
 def _of_passage(old: Passage | None, new: Passage) -> Iterator[Sight]:

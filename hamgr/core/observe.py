@@ -89,6 +89,8 @@ def _observe_rest(state: State, fact: Fact) -> State:
             return state._replace(stopping_since=state.stopping_since or fact.at)
         case facts.ReplaceOrdered():
             return state._replace(replace_ordered_at=state.replace_ordered_at or fact.at)
+        case facts.StoreReset():
+            return state._replace(store_reset_at=state.store_reset_at or fact.at)
         case facts.Routed():
             return _routed(state, fact)
         case (
@@ -141,6 +143,7 @@ def see_cluster(state: State, view: ClusterView) -> State:
         store_error="",
         store_failed_at=_failing_since(state, view),
         absent_since=_absent(state, view),
+        unmade_since=None if view.system_identifier or view.leader else state.unmade_since or view.seen_at,
         alone_since=None,
     )
     return _with_vacancy(_with_term(leases.settled(seen, view), view), view, state.cluster)

@@ -55,6 +55,9 @@ def _why_not(state: State, now: Instant, claim: Claim) -> str:
         return "Running as a leader"
     if any(state.running(kind) for kind in SETTLING) or any(_may_have_taken(state, kind) for kind in SETTLING):
         return "I may be taking the lead myself"
+    if view is not None and claim.ttl_s > state.policy.ttl_s:
+        # Nobody leads by such leases: it would only bind this member for long.
+        return f"ttl is {state.policy.ttl_s:g} s here, not {claim.ttl_s:g} s"
     if view is not None and view.term > claim.term:
         return f"the term is {view.term}, not {claim.term}"
     if scene.other_leader and scene.other_leader != claim.name:

@@ -19,7 +19,6 @@ class EtcdClient:
     """Must be made and used in one event loop; `close` ends its connections."""
 
     def __init__(self, config: EtcdConfig) -> None:
-        self.config = config
         self.connections = Connections(config)
 
     async def __aenter__(self) -> Self:
@@ -29,6 +28,10 @@ class EtcdClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def use(self, config: EtcdConfig) -> None:
+        """New calls go by this configuration, with certificate files read afresh."""
+        self.connections.use(config)
 
     async def close(self) -> None:
         """Ends all connections; calls under way fail."""

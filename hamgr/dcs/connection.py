@@ -37,6 +37,7 @@ class Connections:
         self.tries = 0
         """Requests that were tried so far, over all endpoints."""
         self._channels: dict[str, Any] = {}
+        self._former: list[Any] = []
         self._methods: dict[tuple[str, str], Any] = {}
         self._token: str | None = None
         self._authenticating = asyncio.Lock()
@@ -45,9 +46,17 @@ class Connections:
     async def close(self) -> None:
         """Ends all connections; calls under way fail."""
         self._vintage.close()
-        channels, self._channels, self._methods = self._channels, {}, {}
-        for channel in channels.values():
+        channels, self._channels, self._methods = (*self._channels.values(), *self._former), {}, {}
+        for channel in channels:
             await channel.close()
+
+    def use(self, config: EtcdConfig) -> None:
+        """New calls go by this configuration, with certificate files read afresh; those under way end as they would."""
+        self.config, self.rotation = config, Rotation(config.hosts)
+        self.forget_token()
+        # Not closed: that would look to whoever waits for an answer as if he were told to end himself.
+        self._former += self._channels.values()
+        self._channels, self._methods = {}, {}
 
     def channel(self, host: str) -> Any:
         """The asyncio channel to that endpoint, made when first asked for."""

@@ -59,6 +59,10 @@ class EtcdConfig:
         if self.protocol not in ("http", "https"):
             raise ValueError(f"etcd: protocol must be http or https, not {self.protocol!r}")
 
+    def secrets(self) -> tuple[object, ...]:
+        """What connections are made with, certificate files as they are now. Raises StoreRefused as `credentials`."""
+        return (self, *(_contents(path) for path in (self.cacert, self.cert, self.key)))
+
     def credentials(self) -> Any:
         """gRPC credentials for https, None for http. Raises StoreRefused if a certificate file cannot be read."""
         if self.protocol == "http":

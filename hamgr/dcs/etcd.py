@@ -12,7 +12,6 @@ from hamgr.core.cluster import Ballot, ClusterView, HistoryLine, LeaderKey, Memb
 from hamgr.core.result import Result
 from hamgr.core.units import Instant, Term
 from hamgr.dcs import codec, transactions
-from hamgr.dcs.endpoints import EtcdConfig
 from hamgr.dcs.errors import LeaseExpired, OutcomeUnknown
 from hamgr.dcs.keys import ScopeKeys
 from hamgr.dcs.ops import Answer, Changes, Delete, Entry, Gap, Grant, Interrupted, Put, Range, Removed, Txn, prefix_end
@@ -28,8 +27,6 @@ def boot_time() -> Instant:
 
 class KeyValueClient(Protocol):
     """What the store needs of etcd: EtcdClient has it, and so has the fake of the contract tests."""
-
-    config: EtcdConfig
 
     async def txn(self, txn: Txn, *, resend: bool = False, budget_s: float | None = None) -> Answer: ...
 

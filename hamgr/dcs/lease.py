@@ -51,6 +51,14 @@ class RenewalConnection:
     def close(self) -> None:
         """Ends the connections; a call under way fails soon."""
         self._closed.set()
+        self._hang_up()
+
+    def use(self, config: EtcdConfig) -> None:
+        """From now on by this configuration, certificate files read afresh; a call under way fails soon."""
+        self._config, self._rotation, self._token = config, Rotation(config.hosts), None
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         with self._lock:
             channels, self._channels, self._methods = self._channels, {}, {}
         for channel in channels.values():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any
 
 import grpc.aio
@@ -32,7 +32,9 @@ async def watch_prefix(
         try:
             # From the last revision seen, not the next one: of a watch that begins in the future late etcd tells no
             # progress (3.5.30 does not, 3.5.16 did; etcd's pull request 20245). What was seen already is left out.
-            async with aclosing(_responses(connections, host, prefix, max(1, revision), idle_s)) as responses:
+            async with contextlib.aclosing(
+                _responses(connections, host, prefix, max(1, revision), idle_s)
+            ) as responses:
                 async for response in responses:
                     if not response.created:
                         # The first answer proves nothing: etcd accepts a watch and then cancels it.
@@ -100,7 +102,9 @@ async def _next_response(call: Any, idle_s: float) -> Any:
     try:
         await asyncio.wait({reading}, timeout=idle_s / 2)
         if not reading.done():
-            await asyncio.wait_for(call.write(wire.PROGRESS_REQUEST), idle_s / 2)
+            # A call that has ended while this process did not get to run says so here; what is read tells how it ended.
+            with contextlib.suppress(asyncio.InvalidStateError):
+                await asyncio.wait_for(call.write(wire.PROGRESS_REQUEST), idle_s / 2)
             await asyncio.wait({reading}, timeout=idle_s / 2)
         if not reading.done():
             raise TimeoutError

@@ -30,7 +30,10 @@ class Disk:
         left, ServerBroken on any other OSError.
         """
         limit = self._timeout_s if timeout_s is None else timeout_s
-        future = asyncio.get_running_loop().run_in_executor(self._threads, call)
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except RuntimeError as error:
+            raise ServerUnavailable(f"cannot {what}: {error}") from error
         try:
             return await asyncio.wait_for(future, limit)
         except TimeoutError as error:

@@ -13,7 +13,7 @@ from hamgr.core.units import Instant, Timeline
 from hamgr.postgres import control, process, source, sql
 from hamgr.postgres.config import ServerConfig
 from hamgr.postgres.disk import Disk
-from hamgr.postgres.errors import ServerError
+from hamgr.postgres.errors import ServerBroken, ServerError
 from hamgr.postgres.knock import lets_nobody_in
 from hamgr.postgres.probe import Answer, pending_restart, probe_sql
 from hamgr.postgres.sql import Sql
@@ -79,7 +79,11 @@ class Observer:
         seen = ServerView(phase=Phase.STOPPED, data_dir=found.state, problem=found.problem)
         if found.state is not DataDir.VALID:
             return seen
-        file = (await control.read_control(self._bin_dir, data_dir)).file
+        try:
+            file = (await control.read_control(self._bin_dir, data_dir)).file
+        except ServerBroken as error:
+            problem = f"{error}; move the data directory away, and it is copied anew"
+            return replace(seen, data_dir=DataDir.UNUSABLE, problem=problem)
         was_killed = not file.was_shut_down_cleanly and self.identity is None
         crashed = (self.identity is not None or was_killed) and not self._ended_by_us
         return replace(

@@ -34,7 +34,7 @@ STUCK_LOOK_S = 0.05
 """How often what waits for a stuck server looks whether it goes on."""
 HOT_LOOP = 30
 """So many starts of one kind of action by one member within a second are a loop without back-off."""
-OVERTAKEN = Outcome(Result.FAILED, "overtaken", "the server was fenced meanwhile")
+OVERTAKEN = Outcome(Result.FAILED, "overtaken", "the server was killed meanwhile")
 
 
 @dataclass(slots=True)
@@ -268,7 +268,7 @@ class Agent(Process):
             self.kill()
             self.on_exit(self)
             return
-        if isinstance(action, actions.Fence):
+        if isinstance(action, actions.Fence | actions.PutDown):
             self._overtake(now)
         self.fold(facts.ActionStarted(action, now))
         self._begin(action)

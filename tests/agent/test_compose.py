@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from hamgr.agent import compose
+from hamgr.agent import compose, translate
 from hamgr.agent.clock import now
 from hamgr.agent.compose import Agent
 from hamgr.agent.guardlink import nanoseconds
 from hamgr.agent.memory import Memory
+from hamgr.agent.world import World
+from hamgr.api import server as rest
+from hamgr.api.port import AgentPort
 from hamgr.core.actions import MoveLeader
 from hamgr.core.cluster import LeaderKey
 from hamgr.core.facts import ClusterRecalled, Fact, LeaseAdopted, LeaseTried, MemoryLost, Promised
@@ -22,6 +27,7 @@ from hamgr.core.state import Lease, UnderWay
 from hamgr.core.units import after
 from hamgr.dcs.keys import ScopeKeys
 from hamgr.guard.layout import SharedPage
+from hamgr.postgres.config import ServerConfig
 from hamgr.settings import Loaded, load
 from tests.agent.workbench import LEASE, TERM, leading, until, view
 
@@ -197,3 +203,75 @@ async def test_a_cluster_that_has_been_read_is_not_recalled(
     await agent._remember()
     assert posted(agent) == []
     assert noted == ["run"]
+
+
+# -- the file is read again --------------------------------------------------------------------------------------
+
+
+class Reloading:
+    """An agent that answers REST and calls peers, and whose file can be rewritten."""
+
+    def __init__(self, tmp_path: Path, agent: Agent) -> None:
+        self.file = tmp_path / "hamgr.yml"
+        self.agent = agent
+        self.logins: list[ServerConfig] = []
+
+    async def use_logins(self, wanted: ServerConfig) -> None:
+        self.logins.append(wanted)
+
+    def write(self, old: str, new: str) -> None:
+        text = self.file.read_text()
+        assert old in text
+        self.file.write_text(text.replace(old, new))
+
+
+@pytest.fixture
+async def reloading(tmp_path: Path, start: Callable[[], Agent]) -> AsyncIterator[Reloading]:
+    agent = start()
+    made = Reloading(tmp_path, agent)
+    config = replace(translate.api_config(agent._loaded.settings), host="127.0.0.1", port=0)
+    agent._api = await rest.start(config, cast(AgentPort, None))
+    wanted = translate.server_config(agent._loaded.settings, agent._loaded.seed)
+    agent._world = cast(World, SimpleNamespace(server=made, wanted=lambda: wanted, front=None))
+    yield made
+    await agent._api.close()
+    await agent._peers.close()
+
+
+async def test_a_file_that_cannot_be_read_is_told_and_changes_nothing(reloading: Reloading) -> None:
+    loaded = reloading.agent._loaded
+    reloading.write("scope: main", "scope: [")
+    (told,) = await reloading.agent._reload()
+    assert "not valid YAML" in told
+    assert reloading.agent._loaded is loaded
+    assert reloading.logins == []
+
+
+async def test_members_ask_and_answer_by_the_new_password(reloading: Reloading) -> None:
+    agent = reloading.agent
+    reloading.write("restapi: {", "restapi: {authentication: {username: u, password: new}, ")
+    assert await agent._reload() == ()
+    assert agent._api is not None
+    assert (agent._api._api.config.username, agent._api._api.config.password) == ("u", "new")
+    assert agent._peers._access.password == "new"
+    assert len(reloading.logins) == 1
+
+
+async def test_connections_to_etcd_are_made_anew_only_where_they_would_be_others(reloading: Reloading) -> None:
+    agent = reloading.agent
+    connections = agent._client.connections
+    before = connections.config
+    assert await agent._reload() == ()
+    assert connections.config is before
+    reloading.write("etcd3: {", "etcd3: {username: agent, password: new, ")
+    assert await agent._reload() == ()
+    assert connections.config.password == agent._renewal._config.password == "new"
+
+
+async def test_what_waits_for_a_restart_is_named(reloading: Reloading, caplog: pytest.LogCaptureFixture) -> None:
+    reloading.write('listen: "127.0.0.1:8008"', 'listen: "127.0.0.1:8009"')
+    reloading.write("name: a", "name: z")
+    with caplog.at_level("WARNING"):
+        await reloading.agent._reload()
+    named = {record.args[0] for record in caplog.records if isinstance(record.args, tuple) and len(record.args) == 1}
+    assert named == {"restapi.listen", "name", "guard.runtime_dir"}

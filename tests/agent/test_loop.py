@@ -13,7 +13,17 @@ from hamgr.agent.chronicle import Chronicle
 from hamgr.agent.clock import now
 from hamgr.agent.journal import Journal
 from hamgr.agent.loop import Loop, Pulse
-from hamgr.core.actions import AFTER_PROMOTION, Action, Checkpoint, Exit, Fence, StartStandby, Upstream
+from hamgr.core.actions import (
+    AFTER_PROMOTION,
+    Action,
+    Checkpoint,
+    Exit,
+    Fence,
+    PutDown,
+    StartPrimary,
+    StartStandby,
+    Upstream,
+)
 from hamgr.core.decide import Decision
 from hamgr.core.facts import (
     ActionEnded,
@@ -29,7 +39,7 @@ from hamgr.core.reasons import Code, Reason
 from hamgr.core.recording import Event, Kind
 from hamgr.core.result import Outcome, Result
 from hamgr.core.state import Myself, State
-from hamgr.core.units import Instant, after
+from hamgr.core.units import Instant, Lsn, Term, after
 from tests.agent.workbench import until, view
 
 DONE = Outcome(Result.DONE)
@@ -180,6 +190,21 @@ async def test_a_fence_overtakes_what_runs_in_its_lane_and_nothing_else(bench: B
     ]
     overtaken = next(each for each in bench.told if each.kind is Kind.ENDED)
     assert (overtaken.values["code"], overtaken.values["took_s"] >= 0) == ("overtaken", True)
+
+
+async def test_putting_the_server_down_overtakes_as_well(bench: Bench) -> None:
+    put_down = PutDown(Lsn(0), "disk_failed", Instant(0.0), False)
+    steps = [(StartPrimary(Term(1)), CHECKPOINT), (put_down,)]
+
+    def decide(_state: State) -> tuple[Action, ...]:
+        if len(bench.carried_out) == 3:
+            return (Exit(0),)
+        return steps.pop(0) if steps else ()
+
+    bench.decide, bench.wake_in_s = decide, 0.01
+    await bench.run()
+    assert bench.cancelled[0] == StartPrimary(Term(1))
+    assert [task.action for task in bench.loop.state.under_way] == [CHECKPOINT, put_down]
 
 
 async def test_an_error_that_nobody_expected_ends_the_loop_at_once(bench: Bench) -> None:

@@ -20,7 +20,7 @@ from hamgr.core.facts import Ordered, Promised, Routed
 from hamgr.core.peers import Claim
 from hamgr.core.reasons import Code, because
 from hamgr.core.result import Result
-from hamgr.core.server import Phase, ServerView
+from hamgr.core.server import DataDir, Phase, ServerView
 from hamgr.core.state import Lease, Order
 from hamgr.core.units import Lsn, Term, Timeline, WallTime
 from hamgr.dcs.errors import StoreUnavailable
@@ -38,8 +38,9 @@ REQUEST = replace(TO_B, mod_revision=REVISION)
 
 @pytest.fixture
 def port(bench: Bench) -> Port:
-    async def reload() -> None:
+    async def reload() -> tuple[str, ...]:
         bench.log.append("reload")
+        return tuple(bench.log[1:])
 
     return Port(bench.world, "main", reload)
 
@@ -225,6 +226,17 @@ async def test_a_leader_is_not_made_anew(bench: Bench, port: Port) -> None:
     assert [type(fact) for fact in bench.facts] == [Ordered]
 
 
+@pytest.mark.parametrize("server", [{"data_dir": DataDir.UNUSABLE, "problem": "damaged"}, {"system_identifier": "9"}])
+async def test_data_that_hamgr_does_not_touch_are_not_thrown_away_by_an_order(
+    bench: Bench, port: Port, server: dict[str, Any]
+) -> None:
+    seen = replace(leading().server, phase=Phase.STOPPED, **server)
+    bench.state = leading(lease=Lease(), cluster=view("b", lease_id=8, system_identifier="7"), server=seen)
+    answer = await port.order("reinitialize", {})
+    assert (answer.code, "move it away" in answer.text) == (503, True)
+    assert bench.facts == []
+
+
 @pytest.mark.parametrize(
     ("well", "answer"),
     [(True, Answer(200, "restarted successfully")), (False, Answer(503, "restart failed: its words"))],
@@ -339,6 +351,7 @@ async def test_what_the_rest_server_tells_is_passed_on(bench: Bench, port: Port)
     assert [type(fact) for fact in bench.facts] == [Routed]
     assert (await port.reload()).code == 202
     assert bench.log == ["reload"]
+    assert await port.reload() == Answer(503, "reload"), "what was not taken over is said"
 
 
 # -- peer leases -----------------------------------------------------------------------------------------------

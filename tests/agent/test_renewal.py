@@ -10,7 +10,7 @@ from hamgr.agent.clock import now
 from hamgr.agent.guardlink import GuardLink, nanoseconds
 from hamgr.agent.renewal import IDLE_S, RETRY_S, Renewer
 from hamgr.core.cluster import ClusterView
-from hamgr.core.facts import ClusterSeen, Fact, LeaseGone, Renewed, StoreFailed
+from hamgr.core.facts import ClusterSeen, Fact, LeaseGone, Renewed, StoreFailed, StoreReset
 from hamgr.core.policy import Policy, margin_of, renew_interval_of
 from hamgr.core.units import Instant, after
 from hamgr.dcs.errors import LeaseExpired, StoreError, StoreUnavailable
@@ -278,3 +278,27 @@ def test_the_keys_that_went_with_a_lease_are_known_before_its_end(bench: Bench) 
     assert seen.view.leader is None
     assert gone == LeaseGone(LEASE, gone.at)  # type: ignore[union-attr]
     assert bench.etcd.reads == [POLICY.retry_timeout_s] * 2
+
+
+# -- an etcd that has lost data --------------------------------------------------------------------------------
+
+
+def test_a_renewal_that_shows_less_than_was_known_before_it_counts_for_nothing(bench: Bench) -> None:
+    known = view()
+    bench.arm(Instant(50.0))
+    bench.renewer.permit(LEASE, FAR, POLICY, known.revision)
+    bench.once()
+    deadline = bench.page.deadline_ns
+    assert [type(fact) for fact in bench.facts] == [Renewed]
+    bench.renewer.permit(LEASE, FAR, POLICY, known.revision + 1)
+    bench.once()
+    assert [type(fact) for fact in bench.facts] == [Renewed, StoreReset]
+    assert bench.page.deadline_ns == deadline
+
+
+def test_a_lease_that_went_with_all_the_rest_is_not_told_as_gone(bench: Bench) -> None:
+    """The loop would judge its lead by keys that are no more."""
+    bench.etcd.fail(LeaseExpired("gone"))
+    bench.renewer.permit(LEASE, FAR, POLICY, view("").revision + 1)
+    bench.once()
+    assert [type(fact) for fact in bench.facts] == [StoreReset]

@@ -365,3 +365,16 @@ def test_a_loop_that_has_ended_wants_no_answer() -> None:
     release.set()
     thread.join(10)
     assert not thread.is_alive()
+
+
+async def test_where_no_thread_is_to_be_had_nothing_is_said_and_the_agent_lives(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    async with ward.watched():
+        looks = ward.looks
+        await until(lambda: ward.looks > looks + 20, "it goes on looking")
+    assert not [fact for fact in ward.facts if isinstance(fact, VitalChecked) and fact.vital.is_of_disk]

@@ -191,7 +191,7 @@ async def test_reloaded_certificates_hold_for_new_connections_and_old_ones_stay(
         async with session.get(address) as answer:
             assert answer.status == 200
         replace_files(config, other)
-        await running.reload_certificates()
+        await running.reload(config)
         async with session.get(address) as answer:
             assert answer.status == 200
     assert (await status(address, "GET", ssl=new))[0] == 200
@@ -216,11 +216,29 @@ async def test_reload_of_broken_files_keeps_the_old_certificate(serve: Serve, au
     assert config.certfile is not None
     config.certfile.write_text("half a certif")
     with pytest.raises(ApiBroken, match=r"server\.crt"):
-        await running.reload_certificates()
+        await running.reload(config)
     assert (await status(url(running, "/primary", "https"), "GET", ssl=trust(authority)))[0] == 200
 
 
 async def test_reload_without_tls_changes_nothing(serve: Serve) -> None:
     running = await serve(ApiConfig(port=0))
-    await running.reload_certificates()
+    await running.reload(ApiConfig(port=0))
     assert (await status(url(running, "/primary"), "GET"))[0] == 200
+
+
+async def test_a_reload_changes_who_may_change_things(serve: Serve) -> None:
+    running = await serve(SECRET)
+    right, new = aiohttp.BasicAuth(SECRET.username, SECRET.password), aiohttp.BasicAuth("admin", "new")
+    await running.reload(replace(SECRET, password="new"))
+    assert (await status(url(running, "/reload"), auth=right))[0] == 401
+    assert (await status(url(running, "/reload"), auth=new))[0] == 200
+    await running.reload(replace(SECRET, password="new", allowlist=(ip_network("10.0.0.0/8"),)))
+    assert (await status(url(running, "/reload"), auth=new))[0] == 403
+
+
+async def test_a_reload_does_not_change_between_http_and_https(serve: Serve, authority: Authority) -> None:
+    running = await serve(SECRET)
+    with pytest.raises(ApiBroken, match="restart"):
+        await running.reload(replace(tls(authority), password="new"))
+    right = aiohttp.BasicAuth(SECRET.username, SECRET.password)
+    assert (await status(url(running, "/reload"), auth=right))[0] == 200, "all is as it was"

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from fake_agent import FakeAgent, Serve
 
 from hamgr.api import server
 from hamgr.api.config import ApiBroken, ApiConfig
 from hamgr.api.port import Answer
-from hamgr.api.server import RunningApi, start
+from hamgr.api.server import Api, RunningApi, start
 
 DEADLINE_S = 15.0
 
@@ -208,3 +211,38 @@ async def test_a_bug_is_500_without_a_traceback(serve: Serve, agent: FakeAgent, 
         assert answer.status == 500
         assert "secret" not in await answer.text()
     await wait_until(lambda: "secret inside" in caplog.text)
+
+
+def test_a_request_lets_everything_else_go_first(agent: FakeAgent) -> None:
+    """Where tasks begin at once, a client's thousand requests at a time would else be answered in one turn."""
+    request = make_mocked_request("GET", "/metrics")
+    answering = Api(ApiConfig(), agent).respond(request)
+    answering.send(None)
+    with pytest.raises(StopIteration) as end:
+        answering.send(None)
+    assert end.value.value.status == 200
+
+
+async def test_connections_never_take_the_descriptors_that_the_agent_needs(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+    running = await serve(ApiConfig(port=0))
+    port = running.address[1]
+    idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+    await wait_until(lambda: len(running._factory.connections) == 3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with suppress(ConnectionResetError):
+        assert await asyncio.wait_for(reader.read(), DEADLINE_S) == b""
+    writer.close()
+    idle[0][1].close()
+    await wait_until(lambda: len(running._factory.connections) == 2)
+    ask = b"GET /primary HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    assert (await talk(port, ask)).startswith(b"HTTP/1.1 200")
+    for _, each in idle[1:]:
+        each.close()
+
+
+def test_a_process_that_may_open_few_files_takes_fewer_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (1024, 1024))
+    assert server._most_connections() == 1024 - server.KEPT_DESCRIPTORS

@@ -434,3 +434,24 @@ def test_cluster_shows_synchronous_roles_pause_and_what_is_scheduled() -> None:
     assert body["members"][1]["role"] == "sync_standby"
     assert body["pause"] is True
     assert body["scheduled_switchover"] == {"at": "2026-11-18T11:06:40+00:00", "from": "one", "to": "two"}
+
+
+# -- replicas that nobody should read from -----------------------------------------------------------------------
+
+
+def test_a_standby_of_another_cluster_is_no_replica() -> None:
+    other = replica(cluster=cluster(system_identifier="8"))
+    for check in (Check.REPLICA, Check.READ_ONLY, Check.ASYNC):
+        assert code_of(check, replica(cluster=cluster(system_identifier="7")), NOW) == 200
+        assert code_of(check, other, NOW) == 503
+    assert "another cluster" in why_not_ready(other, NOW)
+
+
+def test_a_lag_that_cannot_be_known_is_within_no_limit() -> None:
+    """Cut off from etcd and leader it would be compared with what the leader had then."""
+    limit = Query(lag_bytes=1 << 30)
+    cut_off = server(replica(cluster=cluster(seen_at=Instant(NOW - 60))), streaming=False)
+    assert code_of(Check.REPLICA, cut_off, NOW, limit) == 503
+    assert code_of(Check.REPLICA, cut_off, NOW) == 200, "nobody asked for a lag"
+    assert code_of(Check.REPLICA, server(cut_off, streaming=True), NOW, limit) == 200
+    assert code_of(Check.REPLICA, server(replica(), streaming=False), NOW, limit) == 200

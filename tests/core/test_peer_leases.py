@@ -9,8 +9,10 @@ from hamgr.core import actions, facts
 from hamgr.core.cluster import Offer, Request
 from hamgr.core.decide import decide
 from hamgr.core.observe import observe
+from hamgr.core.peers import Claim, answer
+from hamgr.core.policy import Policy
 from hamgr.core.scene import Scene
-from hamgr.core.state import State
+from hamgr.core.state import Lease, Myself, State
 from hamgr.core.units import Lsn, Timeline, after
 
 OVERDUE_S = 2.5
@@ -63,3 +65,11 @@ def test_whom_an_unanswered_entry_named_is_asked_until_another_roster_is_seen() 
     ask = wished(other)[actions.AskPeers]
     assert isinstance(ask, actions.AskPeers)
     assert [name for name, _url in ask.peers] == ["b", "c"]
+
+
+def test_nobody_is_bound_for_longer_than_leases_last() -> None:
+    follower = State(Myself("b"), Policy(ttl_s=5.0), cluster=seen(), lease=Lease(8, after(NOW, 4.0)))
+    assert answer(follower, NOW, Claim("a", TERM, 5.0)).until == after(NOW, 5.0)
+    assert answer(follower, NOW, Claim("a", TERM, 86400.0)).until is None
+    blind = follower._replace(cluster=None)
+    assert answer(blind, NOW, Claim("a", TERM, 30.0)).until == after(NOW, 30.0), "its own ttl is only a guess yet"

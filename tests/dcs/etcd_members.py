@@ -36,6 +36,14 @@ def wait_until(claim: Callable[[], bool], deadline_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
+def _is_stopped(thread: Path) -> bool:
+    """By /proc; one that has ended meanwhile does nothing any more either."""
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return True
+
+
 async def until(claim: Callable[[], bool | Awaitable[bool]], deadline_s: float = 20.0) -> None:
     """The same on an event loop; the claim may be a coroutine function."""
     async with asyncio.timeout(deadline_s):
@@ -75,7 +83,14 @@ class EtcdMember:
         self.process.send_signal(number)
 
     def freeze(self) -> None:
+        """On return it stands still: until its last thread has heard of the signal it still answers."""
         self.send(signal.SIGSTOP)
+        if self.process is not None:
+            wait_until(lambda: all(map(_is_stopped, self._threads())))
+
+    def _threads(self) -> list[Path]:
+        assert self.process is not None
+        return list(Path(f"/proc/{self.process.pid}/task").iterdir())
 
     def thaw(self) -> None:
         self.send(signal.SIGCONT)

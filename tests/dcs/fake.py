@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
-from hamgr.dcs.endpoints import EtcdConfig
 from hamgr.dcs.errors import LeaseExpired
 from hamgr.dcs.ops import Answer, Changes, Compare, Delete, Entry, Gap, Grant, Interrupted, Op, Put, Range, Removed, Txn
 
@@ -77,7 +76,6 @@ class FakeClient:
     """One client's connection to it."""
 
     def __init__(self, etcd: FakeEtcd) -> None:
-        self.config = EtcdConfig(("fake:0",), timeout_s=5.0)
         self.etcd = etcd
 
     async def txn(self, txn: Txn, *, resend: bool = False, budget_s: float | None = None) -> Answer:

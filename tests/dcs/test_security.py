@@ -14,6 +14,7 @@ import pytest
 from etcd3.etcdrpc import auth_pb2, rpc_pb2, rpc_pb2_grpc
 
 from hamgr.dcs.client import EtcdClient
+from hamgr.dcs.endpoints import EtcdConfig
 from hamgr.dcs.errors import StoreRefused, StoreUnavailable
 from hamgr.dcs.etcd import EtcdStore
 from hamgr.dcs.keys import ScopeKeys
@@ -92,7 +93,7 @@ async def test_a_renewal_with_a_stale_token_authenticates_afresh(
     client: EtcdClient, guarded_etcd: EtcdCluster, keys: ScopeKeys
 ) -> None:
     lease_id = (await client.grant_lease(30)).lease_id
-    connection = RenewalConnection(client.config, keys)
+    connection = RenewalConnection(client.connections.config, keys)
     await asyncio.to_thread(connection.renew, lease_id, 5.0)
     connection._token = "stale.1"
     await asyncio.to_thread(connection.renew, lease_id, 5.0)
@@ -173,3 +174,29 @@ async def test_a_certificate_file_that_is_missing_is_named(keys: ScopeKeys, shar
     async with EtcdClient(shared_etcd.config(protocol="https", cacert="/nowhere/ca.pem")) as client:
         with pytest.raises(StoreRefused, match=r"/nowhere/ca\.pem"):
             await EtcdStore(client, keys).read()
+
+
+async def test_a_new_password_is_in_force_without_a_new_client(guarded_etcd: EtcdCluster, keys: ScopeKeys) -> None:
+    wrong = guarded_etcd.config(username="agent", password="former")
+    right = guarded_etcd.config(username="agent", password=PASSWORD)
+    async with EtcdClient(wrong) as client:
+        with pytest.raises(StoreRefused):
+            await EtcdStore(client, keys).read()
+        client.use(right)
+        await EtcdStore(client, keys).read()
+    connection = RenewalConnection(wrong, keys)
+    with pytest.raises(StoreRefused):
+        await asyncio.to_thread(connection.read, 5.0)
+    connection.use(right)
+    await asyncio.to_thread(connection.read, 5.0)
+    connection.close()
+
+
+def test_what_a_certificate_file_holds_tells_whether_connections_are_to_be_made_anew(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text("one")
+    config = EtcdConfig(("a:1",), protocol="https", cacert=str(file))
+    before = config.secrets()
+    assert before == config.secrets()
+    file.write_text("two")
+    assert before != config.secrets()

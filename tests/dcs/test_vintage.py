@@ -54,7 +54,7 @@ async def etcd_of() -> AsyncIterator[Serve]:
 async def test_etcd_that_is_too_old_is_refused_with_its_version(etcd_of: Serve) -> None:
     async with EtcdClient(await etcd_of("3.3.25")) as client:
         await client.txn(Txn())
-        await client.connections._vintage._asking[client.config.hosts[0]]
+        await client.connections._vintage._asking[client.connections.config.hosts[0]]
         with pytest.raises(StoreTooOld, match=r"3\.3\.25: hamgr needs 3\.4 or newer"):
             await client.txn(Txn())
 
@@ -63,7 +63,7 @@ async def test_etcd_that_is_too_old_is_refused_with_its_version(etcd_of: Serve) 
 async def test_etcd_that_is_not_known_to_be_too_old_is_used(etcd_of: Serve, version: str) -> None:
     async with EtcdClient(await etcd_of(version)) as client:
         await client.txn(Txn())
-        await client.connections._vintage._asking[client.config.hosts[0]]
+        await client.connections._vintage._asking[client.connections.config.hosts[0]]
         await client.txn(Txn())
 
 

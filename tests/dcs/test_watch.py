@@ -6,8 +6,10 @@ import asyncio
 from contextlib import aclosing
 
 import grpc
+import grpc.aio
 from etcd3.etcdrpc import rpc_pb2, rpc_pb2_grpc
 
+from hamgr.dcs import stream
 from hamgr.dcs.client import EtcdClient
 from hamgr.dcs.endpoints import EtcdConfig
 from hamgr.dcs.etcd import EtcdStore
@@ -109,3 +111,29 @@ async def test_a_watch_while_etcd_is_down_backs_off_and_resumes(one_etcd: EtcdCl
             while not isinstance(change := await anext(changes), Changes):
                 assert isinstance(change, Interrupted)
             assert change.revision == revision
+
+
+async def test_a_stream_that_ended_unseen_is_no_defect() -> None:
+    """The agent did not get to run meanwhile: the call is over, and what was read of it is still to be taken in."""
+
+    class Ended:
+        async def read(self) -> object:
+            await asyncio.sleep(0.03)
+            return grpc.aio.EOF
+
+        async def write(self, _message: object) -> None:
+            raise asyncio.InvalidStateError("RPC already finished.")
+
+    assert await stream._next_response(Ended(), 0.04) is grpc.aio.EOF
+
+
+async def test_a_watch_goes_on_while_new_connections_are_made(shared_etcd: EtcdCluster, keys: ScopeKeys) -> None:
+    async with EtcdClient(shared_etcd.config()) as client, asyncio.timeout(30):
+        start = await written(client, keys, 0)
+        async with aclosing(client.watch_prefix(keys.prefix, start, 2.0)) as changes:
+            for number in (1, 2):
+                pending = asyncio.ensure_future(anext(changes))
+                await asyncio.sleep(0.1)
+                client.use(shared_etcd.config())
+                await written(client, keys, number)
+                assert isinstance(await pending, Changes)

@@ -407,3 +407,14 @@ async def test_kill_of_what_a_crash_left_leaves_it_a_crash(lab: Lab) -> None:
     await server.wait_until_exit()
     await server.kill_tree()
     assert (await server.probe()).phase is Phase.CRASHED
+
+
+@pytest.mark.parametrize("damage", ["emptied", "zeroed"])
+async def test_a_damaged_control_file_is_named_and_left_to_a_person(lab: Lab, damage: str) -> None:
+    server = await lab.server("one")
+    await server.initdb()
+    file = server.config.data_dir / "global" / "pg_control"
+    file.write_bytes(b"" if damage == "emptied" else bytes(file.stat().st_size))
+    view = await server.probe()
+    assert view.data_dir is DataDir.UNUSABLE
+    assert "move the data directory away" in view.problem

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -219,3 +220,12 @@ async def test_version_that_is_not_supported_is_named_with_those_that_are(pg_tmp
     with pytest.raises(ServerRefused, match=r"PostgreSQL (12|99) is not supported") as refused:
         await open_server(replace(_config(pg_tmp), bin_dir=program.parent), FakeGuard(pg_tmp / "log"))
     assert refused.value.hint == "install one of 13 to 18"
+
+
+async def test_no_thread_for_the_disk_is_a_passing_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(ServerUnavailable, match="cannot look: can't start new thread"):
+        await Disk().run(lambda: 1, "look")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from hamgr.core.actions import FinishInitialize, InitDb, Promote, StartPrimary, TakeInitialize
 from hamgr.core.policy import HOPELESS_AFTER
 from hamgr.core.reasons import Code, because
+from hamgr.core.rules.election import COLD_WINDOW_S
 from hamgr.core.scene import Scene, Verdict
 from hamgr.core.server import DataDir
+from hamgr.core.units import Instant, after
 
 
 def initialize(scene: Scene) -> Verdict | None:
@@ -23,11 +25,35 @@ def initialize(scene: Scene) -> Verdict | None:
 def _race(scene: Scene) -> Verdict:
     if scene.view.leader is not None or not scene.state.me.tags.may_lead:
         return Verdict(because(Code.WAIT_LEADER, why="nobody has made the cluster yet"))
-    if scene.server.data_dir is DataDir.VALID and not _was_primary(scene):
-        return Verdict(because(Code.WAIT_LEADER, why="this member has a replica's data, its primary must join first"))
+    if why := _why_wait(scene):
+        return Verdict(because(Code.WAIT_LEADER, why=why))
+    due_at = _due_at(scene)
+    if scene.now < due_at:
+        why = "etcd may have lost a cluster whose primary still runs: that one goes first"
+        return Verdict(because(Code.WAIT_LEADER, why=why), wake_at=due_at)
     retry_at = scene.retry_at(TakeInitialize)
     actions = (TakeInitialize(),) if scene.now >= retry_at else ()
     return Verdict(because(Code.INITIALIZING), actions, wake_at=retry_at)
+
+
+def _why_wait(scene: Scene) -> str:
+    """What stands against this member's making the cluster; empty: nothing. Others announce what data they have."""
+    server = scene.server
+    if server.data_dir is DataDir.VALID and not _was_primary(scene):
+        return "this member has a replica's data, its primary must join first"
+    ahead = [member.name for member in scene.view.members if member.timeline > server.timeline]
+    if not ahead:
+        return ""
+    if server.data_dir is DataDir.VALID:
+        return f"{ahead[0]} has data of a later timeline, its primary must join first"
+    return f"{ahead[0]} has data, and this member has none"
+
+
+def _due_at(scene: Scene) -> Instant:
+    """A primary that has stopped waits: one of a cluster that etcd has lost may still run, until its lease is over."""
+    since = scene.state.unmade_since
+    is_at_once = scene.server.data_dir is not DataDir.VALID or scene.server.is_alive or since is None
+    return Instant(0.0) if since is None or is_at_once else after(since, max(COLD_WINDOW_S, scene.policy.ttl_s))
 
 
 def _was_primary(scene: Scene) -> bool:

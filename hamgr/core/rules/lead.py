@@ -178,14 +178,26 @@ def promote(scene: Scene) -> Verdict | None:
         return Verdict(because(Code.SERVER_STARTING)) if scene.state.illness() is None else None
     if scene.state.verified_term == term and not scene.server.is_replica:
         return None
+    if scene.state.illness(Vital.DATA_DISK, Vital.WAL_DISK) and scene.holds_key and well_heirs(scene):
+        # `ill` sees to it: a promotion on a disk that has failed could go on without end.
+        return None
     retry_at = scene.retry_at(Promote)
     actions = (
         (Promote(term, first_rule(scene)),) if scene.now >= retry_at and scene.has_time and scene.is_settled else ()
     )
     failure = scene.state.failure(Promote.__name__)
-    is_hopeless = failure is not None and failure.count >= HOPELESS_AFTER and bool(well_heirs(scene))
+    has_failed = failure is not None and failure.count >= HOPELESS_AFTER and not _still_replays(scene)
+    is_hopeless = has_failed and bool(well_heirs(scene))
     code = Code.VERIFYING if scene.server.is_primary else Code.PROMOTING
     return Verdict(because(code, term=term), actions, wake_at=retry_at, may_renew=not is_hopeless)
+
+
+def _still_replays(scene: Scene) -> bool:
+    """What is left to replay takes its time here as it would elsewhere; for as long as a recovery may take."""
+    server, passage = scene.server, scene.state.passage
+    began_at = passage.elected_at if passage is not None else None
+    is_behind = server.is_replica and server.replayed_lsn < server.received_lsn
+    return is_behind and began_at is not None and scene.now < after(began_at, scene.policy.primary_start_timeout_s)
 
 
 def steady(scene: Scene) -> Verdict | None:
