@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -136,3 +137,22 @@ def test_one_member_that_cannot_promise_ends_the_lead_in_time(cluster: Cluster) 
         bring_back(cluster)
     cluster.wait_until_settled(60.0)
     assert term(cluster) >= before
+
+
+def test_an_etcd_that_was_made_anew_costs_neither_the_primary_nor_a_row(cluster: Cluster) -> None:
+    """Nobody of the members can have been told: the cluster is entered again by whoever runs as its primary."""
+    leader = cluster.need_leader()
+    sql(leader, "CREATE TABLE IF NOT EXISTS kept (n int)")
+    sql(leader, "INSERT INTO kept VALUES (1)")
+    postmasters = {member.name: member.postmaster_pid() for member in cluster.members}
+    for member in cluster.store.members:
+        cluster.store.kill_member(member)
+    wait_until("the leader leads by its peers", lambda: leads_by_peers(leader))
+    for member in cluster.store.members:
+        shutil.rmtree(cluster.store.hosts[member.name].directory / "etcd")
+        cluster.store.start_member(member)
+    cluster.store.wait_until_healthy(30.0)
+    wait_until("the cluster is entered again", lambda: cluster.store.get("/service/drill/leader") == leader.name)
+    assert cluster.wait_until_settled(45.0) is leader
+    assert sql(leader, "SELECT count(*) FROM kept") == [(1,)]
+    assert {member.name: member.postmaster_pid() for member in cluster.members} == postmasters
