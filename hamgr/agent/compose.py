@@ -96,6 +96,7 @@ class Agent:
         self._memory_lost_at: Instant | None = None
         self._adopted_term = Term(0)
         self._dynamic = loaded.seed
+        self._values: Mapping[str, Any] | None = None
         self._problems_told: tuple[str, ...] = ()
         self._told_term = Term(0)
         self._api: RunningApi | None = None
@@ -118,7 +119,7 @@ class Agent:
             probe=self._sensor.probe,
             probe_soon=self._sensor.probe_soon,
             recorded=self._recorded,
-            seed_config=translate.seed_of(self._loaded),
+            seed_config=self._seed_config,
             wanted=lambda: translate.server_config(self._loaded.settings, self._dynamic),
             front=translate.front(self._loaded.settings),
         )
@@ -237,7 +238,7 @@ class Agent:
         revision = config.mod_revision if config is not None else 0
         if revision == state.policy_revision:
             return None
-        values = config.values if config is not None else translate.seed_of(self._loaded)
+        values = config.values if config is not None else self._seed_config()
         dynamic, problems = parse_dynamic(values)
         words = tuple(str(problem) for problem in problems)
         for text in words:
@@ -245,8 +246,13 @@ class Agent:
         if any(problem.is_error for problem in problems):
             return PolicyRead(state.policy, revision, words)
         self._dynamic = dynamic
+        self._values = values if config is not None else self._values
         self._report_drift(values or {})
         return PolicyRead(dynamic.policy(), revision, words)
+
+    def _seed_config(self) -> Mapping[str, Any]:
+        """What an etcd without the cluster is to have: what was in force before it lost it, or what the file says."""
+        return self._values if self._values is not None else translate.seed_of(self._loaded)
 
     def _report_problems(self, problems: tuple[str, ...]) -> None:
         """Keys that hold what nobody can read are told once, and again when there are others."""

@@ -13,7 +13,16 @@ from hamgr.agent.clock import now
 from hamgr.agent.journal import Journal
 from hamgr.core.actions import Action, Exit, Fence, Lane, PutDown
 from hamgr.core.decide import Decision, decide
-from hamgr.core.facts import ActionEnded, ActionStarted, ClusterRecalled, ClusterSeen, Fact, PolicyRead, Renewed
+from hamgr.core.facts import (
+    ActionEnded,
+    ActionStarted,
+    ClusterRecalled,
+    ClusterSeen,
+    Fact,
+    PolicyRead,
+    Renewed,
+    StoreReset,
+)
 from hamgr.core.observe import observe
 from hamgr.core.result import Outcome, Result
 from hamgr.core.sentences import sentence
@@ -116,7 +125,7 @@ class Loop:
             return
         before = self.state
         self.state = observe(before, fact)
-        if isinstance(fact, ClusterSeen | Renewed | ClusterRecalled):
+        if isinstance(fact, ClusterSeen | Renewed | ClusterRecalled | StoreReset):
             policy = self._read_policy(self.state)
             if policy is not None:
                 self.state = observe(self.state, policy)

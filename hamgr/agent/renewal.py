@@ -11,6 +11,7 @@ from typing import Protocol
 
 from hamgr.agent.clock import now
 from hamgr.agent.guardlink import GuardLink
+from hamgr.agent.journal import LOGGER
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import ClusterSeen, Fact, LeaseGone, Renewed, StoreFailed, StoreReset
 from hamgr.core.policy import Policy, deadline_of, renew_interval_of
@@ -98,7 +99,7 @@ class Renewer(threading.Thread):
             self._post(StoreFailed(now(), str(error)))
             return RETRY_S
         if renewal.view.revision < known_revision:
-            return self._reset()
+            return self._reset(renewal.view)
         # Another ttl may be wanted by now: the lease is as long as it was granted.
         ttl_s = renewal.granted_ttl_s
         deadline = deadline_of(renewal.sent_at, ttl_s)
@@ -125,19 +126,20 @@ class Renewer(threading.Thread):
             self._post(StoreFailed(now(), str(error)))
             return RETRY_S
         if view.revision < known_revision:
-            return self._reset()
-        self._post(ClusterSeen(view))
+            self._reset(view)
+        else:
+            self._post(ClusterSeen(view))
         self._gone, self._lease_id = lease_id, 0
         self._post(LeaseGone(lease_id, now()))
         return IDLE_S
 
-    def _reset(self) -> float:
-        """A linearizable read showed less than was known before it was sent: etcd has lost data, and with it the lease
-        and all that was to be compared with revisions.
+    def _reset(self, view: ClusterView) -> float:
+        """A linearizable read showed less than was known before it was sent. What the lease means there, the next
+        renewal tells.
         """
-        self._lease_id = 0
-        self._post(StoreReset(now()))
-        return IDLE_S
+        LOGGER.warning("etcd was made anew or restored from a backup: going by what it has now")
+        self._post(StoreReset(view))
+        return RETRY_S
 
     def _extend(self, deadline: Instant, lease_id: int, view: ClusterView) -> None:
         """The guard's deadline moves on only if the confirming read shows us leading, by this lease, in that term.

@@ -75,6 +75,8 @@ async def watch_store(store: Store, post: Callable[[Fact], None], idle_s: Callab
             async for change in store.watch(view.revision, idle_s()):
                 match change:
                     case Gap():
+                        # It is told at once by a member of etcd that lags behind, too.
+                        await asyncio.sleep(RETRY_S)
                         break
                     case Interrupted():
                         continue

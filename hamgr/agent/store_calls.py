@@ -72,7 +72,7 @@ async def take_initialize(world: World, _action: actions.TakeInitialize) -> Outc
 
 
 async def finish_initialize(world: World, action: actions.FinishInitialize) -> Outcome:
-    seed = world.seed_config
+    seed = world.seed_config()
     return await _then_read(world, world.store.finish_initialize(world.me, action.system_identifier, seed))
 
 

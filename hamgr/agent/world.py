@@ -34,7 +34,8 @@ class World:
     probe_soon: Callable[[], None]
     """Have that done beside what goes on."""
     recorded: Callable[[Record], None]
-    seed_config: Mapping[str, Any]
+    seed_config: Callable[[], Mapping[str, Any]]
+    """What a cluster that is not entered in etcd is to have as dynamic configuration."""
     wanted: Callable[[], ServerConfig]
     """The server's configuration as file and dynamic configuration want it now."""
     front: Front = field(default_factory=Front)

@@ -45,7 +45,6 @@ RULES: tuple[Rule, ...] = (
     fence.remains,
     fence.deadline_near,
     fence.alone,
-    lifecycle.outdated,
     lifecycle.replaced,
     lifecycle.stop_without_store,
     repair.start_without_store,

@@ -208,9 +208,11 @@ class ReplaceOrdered:
 
 @dataclass(frozen=True, slots=True)
 class StoreReset:
-    """etcd answers with an older state than it has shown before: it was made anew, or restored from a backup."""
+    """etcd was made anew, or restored from a backup: this view, by a linearizable read, is older than what it had shown
+    before that was sent.
+    """
 
-    at: Instant
+    view: ClusterView
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,8 @@ def _of_server(before: State, fact: Fact, after: State) -> Iterator[Sight]:
 
 
 def _of_cluster(old: ClusterView, new: ClusterView) -> Iterator[Sight]:
+    if new.revision < old.revision:
+        yield Sight("store_reset", {"revision": new.revision, "former": old.revision})
     leader = new.leader.name if new.leader is not None else ""
     before = old.leader.name if old.leader is not None else ""
     if (leader, new.term) != (before, old.term) or old is NOTHING:
@@ -196,8 +198,6 @@ def _of_orders(before: State, after: State) -> Iterator[Sight]:
         yield Sight("stop_ordered", {}, after.stopping_since)
     if after.replace_ordered_at is not None and before.replace_ordered_at is None:
         yield Sight("replace_ordered", {}, after.replace_ordered_at)
-    if after.store_reset_at is not None and before.store_reset_at is None:
-        yield Sight("store_reset", {}, after.store_reset_at)
 
 
 def _of_passage(old: Passage | None, new: Passage) -> Iterator[Sight]:

@@ -13,7 +13,7 @@ from hamgr.core.outcomes import after_end
 from hamgr.core.pipeline import Passage
 from hamgr.core.scene import Scene
 from hamgr.core.server import DOWN, Illness, Phase, ServerView
-from hamgr.core.state import Crash, Order, State, UnderWay, Vacancy
+from hamgr.core.state import Crash, Lease, Order, State, UnderWay, Vacancy
 from hamgr.core.synchronous import sync_in_force
 from hamgr.core.units import Instant, Lsn, Term, after
 
@@ -71,6 +71,8 @@ def _started(state: State, fact: facts.ActionStarted) -> State:
 
 def _observe_rest(state: State, fact: Fact) -> State:
     match fact:
+        case facts.StoreReset():
+            return see_cluster(_without_store(state), fact.view)
         case facts.StoreFailed():
             failed_at = state.store_failed_at if state.store_failed_at is not None else fact.at
             return state._replace(store_error=fact.text, store_failed_at=failed_at)
@@ -89,8 +91,6 @@ def _observe_rest(state: State, fact: Fact) -> State:
             return state._replace(stopping_since=state.stopping_since or fact.at)
         case facts.ReplaceOrdered():
             return state._replace(replace_ordered_at=state.replace_ordered_at or fact.at)
-        case facts.StoreReset():
-            return state._replace(store_reset_at=state.store_reset_at or fact.at)
         case facts.Routed():
             return _routed(state, fact)
         case (
@@ -147,6 +147,28 @@ def see_cluster(state: State, view: ClusterView) -> State:
         alone_since=None,
     )
     return _with_vacancy(_with_term(leases.settled(seen, view), view), view, state.cluster)
+
+
+def _without_store(state: State) -> State:
+    """What this member knows of itself. All else went by revisions, terms and leases that are no more."""
+    lease = state.lease
+    return State(state.me, state.policy)._replace(
+        server=state.server,
+        lease=Lease(lease.lease_id, lease.deadline, ttl_s=lease.ttl_s, asked_ttl_s=lease.asked_ttl_s),
+        guard_alive=state.guard_alive,
+        guard_problem=state.guard_problem,
+        wall_ahead_s=state.wall_ahead_s,
+        under_way=state.under_way,
+        crash=state.crash,
+        illnesses=state.illnesses,
+        vitals_at=state.vitals_at,
+        orders=state.orders,
+        stopping_since=state.stopping_since,
+        replace_ordered_at=state.replace_ordered_at,
+        promised_to=state.promised_to,
+        promised_until=state.promised_until,
+        memory_lost_at=state.memory_lost_at,
+    )
 
 
 def _absent(state: State, view: ClusterView) -> tuple[tuple[str, Instant], ...]:

@@ -29,7 +29,6 @@ class Code(Enum):
     STOPPING = "stopping"
     STOPPED = "stopped"
     REPLACED = "replaced"
-    STORE_RESET = "store_reset"
     INITIALIZING = "initializing"
     WAIT_INITIALIZE = "wait_initialize"
     WAIT_LEADER = "wait_leader"

@@ -93,7 +93,7 @@ SIGHTS: dict[str, str] = {
     "not_alone": "this host reaches others again",
     "ordered": "an operator ordered: {order}",
     "stop_ordered": "told to stop in order",
-    "store_reset": "etcd has an older state than it has shown before",
+    "store_reset": "etcd was made anew or restored from a backup: revision {revision}, and {former} before",
     "replace_ordered": "this agent is told to make room for a fresh one",
     "diverged": "the local WAL is no ancestor of the leader's",
     "promoted": "the server is out of recovery, in term {term}",

@@ -63,7 +63,6 @@ GOING_ON = frozenset(
         Code.STOPPING,
         Code.STOPPED,
         Code.REPLACED,
-        Code.STORE_RESET,
         Code.INITIALIZING,
         Code.RETAKING_KEY,
         Code.RETAKING_LEAD,

@@ -29,7 +29,6 @@ SENTENCES: dict[Code, str] = {
     Code.PUTTING_DOWN: "putting the server down, it is ill ({vital}: {problem}) and others are well",
     Code.STOPPING: "stopping in order",
     Code.STOPPED: "stopped in order",
-    Code.STORE_RESET: "etcd was made anew or restored from a backup: a fresh agent begins with what it has now",
     Code.REPLACED: "this agent ends, to be replaced; server and lease stay",
     Code.INITIALIZING: "making a new cluster",
     Code.WAIT_INITIALIZE: "waiting for {leader} to make the cluster",

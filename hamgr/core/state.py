@@ -198,8 +198,6 @@ class State(NamedTuple):
     orders: tuple[Order, ...] = ()
     stopping_since: Instant | None = None
     replace_ordered_at: Instant | None = None
-    store_reset_at: Instant | None = None
-    """What is known of the cluster is of a past that etcd has lost."""
     unmade_since: Instant | None = None
     """Since then etcd has shown neither a cluster nor a leader."""
     foreign_since: Instant | None = None

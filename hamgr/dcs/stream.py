@@ -36,6 +36,9 @@ async def watch_prefix(
                 _responses(connections, host, prefix, max(1, revision), idle_s)
             ) as responses:
                 async for response in responses:
+                    if response.created and response.header.revision < revision:
+                        yield Gap(f"etcd at {host} is at revision {response.header.revision}, last seen was {revision}")
+                        return
                     if not response.created:
                         # The first answer proves nothing: etcd accepts a watch and then cancels it.
                         pause_s = 0.0

@@ -91,7 +91,7 @@ class LightAgent:
             probe=self._probe,
             probe_soon=lambda: None,
             recorded=lambda _record: None,
-            seed_config={},
+            seed_config=dict,
             wanted=_no_configuration,
         )
         self._tasks: list[asyncio.Task[None]] = []

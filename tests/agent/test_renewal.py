@@ -296,9 +296,9 @@ def test_a_renewal_that_shows_less_than_was_known_before_it_counts_for_nothing(b
     assert bench.page.deadline_ns == deadline
 
 
-def test_a_lease_that_went_with_all_the_rest_is_not_told_as_gone(bench: Bench) -> None:
+def test_the_loss_of_all_is_told_before_that_of_the_lease(bench: Bench) -> None:
     """The loop would judge its lead by keys that are no more."""
     bench.etcd.fail(LeaseExpired("gone"))
     bench.renewer.permit(LEASE, FAR, POLICY, view("").revision + 1)
     bench.once()
-    assert [type(fact) for fact in bench.facts] == [StoreReset]
+    assert [type(fact) for fact in bench.facts] == [StoreReset, LeaseGone]

@@ -172,7 +172,7 @@ class Bench:
             probe=probe,
             probe_soon=lambda: self.log.append("probe soon"),
             recorded=self.records.append,
-            seed_config={"ttl": 5},
+            seed_config=lambda: {"ttl": 5},
             wanted=lambda: ServerConfig("a", "main", Path("/nowhere"), Credentials("s"), Credentials("r")),
         )
 

@@ -1,4 +1,4 @@
-"""etcd came back with less than it had: agents begin afresh, and the primary that runs makes the cluster again."""
+"""etcd came back with less than it had: what it has counts, and the primary that runs makes the cluster again."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from core.leader import LEADER, NOW, leading, member, primary_server, renewed, seen
+from core.leader import LEADER, NOW, TERM, leading, member, primary_server, renewed, seen
 from hamgr.core import actions, facts
 from hamgr.core.cluster import ClusterView, Member
 from hamgr.core.decide import Decision, decide
 from hamgr.core.observe import observe
 from hamgr.core.policy import Policy
 from hamgr.core.rules.election import COLD_WINDOW_S
-from hamgr.core.rules.lifecycle import EXIT_REPLACE
 from hamgr.core.server import ControlFile, DataDir, Phase, ServerView
 from hamgr.core.state import Lease, Myself, State
-from hamgr.core.units import Instant, Lsn, Timeline, after
+from hamgr.core.units import Instant, Lsn, Term, Timeline, after
 
 CONTROL = ControlFile("s", "in production", Timeline(1), Lsn(900), Lsn(900))
 STOPPED = ServerView(
@@ -44,12 +43,43 @@ def has(kind: type, decision: Decision) -> bool:
     return any(isinstance(action, kind) for action in decision.actions)
 
 
-@pytest.mark.parametrize("lease", [renewed(0.1), renewed(4.0), replace(renewed(4.0), peer_deadline=after(NOW, 4.0))])
-def test_an_agent_whose_knowledge_is_void_makes_room_at_once_and_leaves_its_server_alone(lease: Lease) -> None:
-    state = observe(leading(seen(), lease), facts.StoreReset(NOW))
-    decision = decide(state, NOW)
-    assert actions.Exit(EXIT_REPLACE) in decision.actions
-    assert not any(action.lane is actions.Lane.SERVER for action in decision.actions)
+BY_PEERS = replace(renewed(4.0), peer_deadline=after(NOW, 4.0), promised_at=after(NOW, -1.0))
+
+
+@pytest.mark.parametrize("lease", [renewed(0.1), renewed(4.0), BY_PEERS])
+def test_a_leader_without_a_cluster_keeps_its_server_and_makes_the_cluster_again(lease: Lease) -> None:
+    reset = facts.StoreReset(ClusterView(3, NOW))
+    with_its_lease = observe(leading(seen(), lease), reset)
+    assert has(actions.TakeInitialize, decide(with_its_lease, NOW))
+    gone = observe(with_its_lease, facts.LeaseGone(lease.lease_id, NOW))
+    assert has(actions.GrantLease, decide(gone, NOW))
+    granted = observe(gone, facts.LeaseGranted(9, after(NOW, 4.9), 5.0, 5.0))
+    for state in (with_its_lease, gone, granted):
+        assert not any(action.lane is actions.Lane.SERVER for action in decide(state, NOW).actions)
+    assert has(actions.TakeInitialize, decide(granted, NOW))
+
+
+def test_a_leader_whom_the_backup_shows_leading_by_its_lease_leads_on() -> None:
+    older = seen()._replace(revision=3, term=Term(1))
+    state = observe(leading(seen(), renewed(0.1)), facts.StoreReset(older))
+    assert state.lease.term == 1
+    assert not any(
+        action.lane is actions.Lane.SERVER
+        for action in set(decide(state, NOW).actions)
+        if not isinstance(action, actions.Promote)
+    )
+
+
+def test_where_the_backup_shows_another_leader_the_server_is_ended() -> None:
+    older = seen()._replace(revision=3, leader=replace(LEADER, name="b", lease_id=8))
+    state = observe(leading(seen(), renewed(0.1)), facts.StoreReset(older))
+    assert has(actions.Fence, decide(state, NOW))
+
+
+def test_what_a_member_has_promised_binds_it_all_the_same() -> None:
+    promised = facts.Promised("b", after(NOW, 5.0))
+    state = observe(observe(begun(primary_server(NOW)), promised), facts.StoreReset(ClusterView(1, NOW)))
+    assert (state.promised_to, state.promised_until) == ("b", promised.until)
 
 
 def test_a_primary_that_runs_makes_the_cluster_again_at_once() -> None:

@@ -16,13 +16,6 @@ LOOK_S = 5.0
 JUST_RENEWED_S = 0.1
 
 
-def outdated(scene: Scene) -> Verdict | None:
-    """etcd has lost what this agent goes by: revisions, leases, terms. A fresh one begins with what there is now, and
-    has the rest of the deadline to make a running primary the leader again.
-    """
-    return Verdict(because(Code.STORE_RESET), (Exit(EXIT_REPLACE),)) if scene.state.store_reset_at is not None else None
-
-
 def replaced(scene: Scene) -> Verdict | None:
     """SIGUSR2: end right after a renewal, so that the fresh agent has nearly the whole ttl for its start."""
     ordered_at = scene.state.replace_ordered_at
