@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from core.leader import LEADER, NOW, TERM, leading, member, primary_server, renewed, seen
+from core.leader import LEADER, NOW, leading, member, primary_server, renewed, seen
 from hamgr.core import actions, facts
 from hamgr.core.cluster import ClusterView, Member
 from hamgr.core.decide import Decision, decide
@@ -63,11 +63,8 @@ def test_a_leader_whom_the_backup_shows_leading_by_its_lease_leads_on() -> None:
     older = seen()._replace(revision=3, term=Term(1))
     state = observe(leading(seen(), renewed(0.1)), facts.StoreReset(older))
     assert state.lease.term == 1
-    assert not any(
-        action.lane is actions.Lane.SERVER
-        for action in set(decide(state, NOW).actions)
-        if not isinstance(action, actions.Promote)
-    )
+    assert not has(actions.Fence, decide(state, NOW))
+    assert not has(actions.StopServer, decide(state, NOW))
 
 
 def test_where_the_backup_shows_another_leader_the_server_is_ended() -> None:
