@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import logging
 import os
+import resource
 import sys
 import threading
 from pathlib import Path
@@ -18,6 +19,8 @@ from hamgr.postgres.errors import ServerError
 from hamgr.settings import Loaded, SettingsError, load
 
 EXIT_DEFECT = 70
+OPEN_FILES = 65536
+"""As config/hamgr.service allows: where it is not what starts this, the limit is often 1024, and REST's clients count."""
 M_ARENA_MAX = -8
 """mallopt(3): without a bound each of the agent's threads gets a heap of its own."""
 
@@ -26,6 +29,7 @@ def main() -> int:
     """Run the agent for the configuration file named by the only argument."""
     path = Path(sys.argv[1])
     ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+    may_open_more_files()
     with open("/proc/self/comm", "w", encoding="ascii") as comm:
         comm.write("hamgr-agent")
     try:
@@ -48,6 +52,12 @@ def main() -> int:
         # The one place that catches everything: whatever it is, it is on record, and the guard takes over.
         journal.LOGGER.exception("ending because of a defect in hamgr: please report it with the lines above")
     return EXIT_DEFECT
+
+
+def may_open_more_files() -> None:
+    """This process, and the servers that it starts, may have as many files open as they will need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(OPEN_FILES, hard)), hard))
 
 
 def status_after(error: ApiBroken | ServerError) -> int:

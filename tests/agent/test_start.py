@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import signal
 import subprocess
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hamgr.agent.__main__ import EXIT_DEFECT, status_after
+from hamgr.agent.__main__ import EXIT_DEFECT, OPEN_FILES, may_open_more_files, status_after
 from hamgr.api.config import ApiBroken
 from hamgr.guard.layout import EXIT_REFUSED_CONFIGURATION
 from hamgr.postgres import programs
@@ -101,3 +102,17 @@ async def test_a_call_that_is_cancelled_at_any_moment_ends_its_program(
     with pytest.raises(asyncio.CancelledError):
         await running
     await until(lambda: started[0].returncode is not None, "it has ended")
+
+
+@pytest.mark.parametrize(
+    ("limits", "then"),
+    [((1024, 1 << 20), (OPEN_FILES, 1 << 20)), ((1024, 4096), (4096, 4096)), ((1 << 18, 1 << 20), (1 << 18, 1 << 20))],
+)
+def test_more_files_may_be_open_than_a_shell_allows(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], then: tuple[int, int]
+) -> None:
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _what, value: given.append(value))
+    may_open_more_files()
+    assert given == [then]
