@@ -20,7 +20,7 @@ from hamgr.settings import Loaded, SettingsError, load
 
 EXIT_DEFECT = 70
 OPEN_FILES = 65536
-"""As config/hamgr.service allows; where something else starts this, the limit is often 1024, and clients of REST count."""
+"""As config/hamgr.service allows. Where something else starts this, the limit is often 1024, and REST has clients."""
 M_ARENA_MAX = -8
 """mallopt(3): without a bound each of the agent's threads gets a heap of its own."""
 

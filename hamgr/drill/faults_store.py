@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 
 from hamgr.drill.errors import DrillError
-from hamgr.drill.fault import STORE, Fault, Undo, Victims
+from hamgr.drill.fault import ON_THIS_MACHINE, STORE, Fault, Undo, Victims
 from hamgr.drill.store import BaseStore, StoreMember
 
 _HEALTHY_TIMEOUT_S = 30.0
@@ -27,6 +28,17 @@ def _majority_lost(victims: Victims) -> Undo:
 
 def _gone(victims: Victims) -> Undo:
     return _lose(victims.cluster.store, victims.cluster.store.members)
+
+
+def _emptied(victims: Victims) -> Undo:
+    """As after a loss of its disks that nobody had a backup for."""
+    store = victims.cluster.store
+    undo = _lose(store, store.members)
+    for member in store.members:
+        if member.data_dir is None:
+            raise DrillError(f"the files of {member.name} are out of reach")
+        shutil.rmtree(member.data_dir)
+    return undo
 
 
 def _leader_frozen(victims: Victims) -> Undo:
@@ -110,4 +122,16 @@ STORE_FAULTS = (
         weight=3,
     ),
     Fault("etcd-gone", "every etcd member killed", _gone, False, STORE, takes=STORE, hold_s=60.0, weight=3),
+    Fault(
+        "etcd-emptied",
+        "every etcd member killed, and started again without its data",
+        _emptied,
+        False,
+        STORE,
+        takes=STORE,
+        hold_ttls=1.5,
+        places=ON_THIS_MACHINE,
+        weight=1,
+        strikes_again=False,
+    ),
 )

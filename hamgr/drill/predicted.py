@@ -17,7 +17,10 @@ _NO_GAP = (
     *("replica-lost", "replica-lagging", "backend-stuck", "cpu-busy", "disk-busy", "clock-ahead", "clock-stepping"),
     *("cut-from-peers", "one-way-peers", "etcd-leader-killed", "etcd-member-killed", "etcd-leader-frozen"),
 )
-_ETCD_AWAY = ("cut-from-etcd", "one-way-to-etcd", "one-way-from-etcd", "etcd-frozen", "etcd-gone", "etcd-majority-lost")
+_ETCD_AWAY = (
+    *("cut-from-etcd", "one-way-to-etcd", "one-way-from-etcd"),
+    *("etcd-frozen", "etcd-gone", "etcd-emptied", "etcd-majority-lost"),
+)
 
 SCENARIOS: Mapping[str, str] = {
     **dict.fromkeys(_NO_GAP, "agent_lost"),

@@ -29,6 +29,8 @@ class StoreMember:
     host: Machine
     client_port: int
     process: Process | None = None
+    data_dir: Path | None = None
+    """Where its files are, if this drill can reach them."""
 
     @property
     def endpoint(self) -> str:
@@ -101,7 +103,10 @@ class Store(BaseStore):
         self._token = f"drill-{time.time_ns()}"
         self.logs = logs
         self.hosts = {host.name: host for host in hosts}
-        self.members = [StoreMember(host.name, host, free_port("127.0.0.1", taken_ports)) for host in hosts]
+        self.members = [
+            StoreMember(host.name, host, free_port("127.0.0.1", taken_ports), data_dir=host.directory / "etcd")
+            for host in hosts
+        ]
         self._peer_urls = {host.name: f"http://{host.address}:{free_port('127.0.0.1', taken_ports)}" for host in hosts}
 
     def start(self, timeout_s: float = 30.0) -> None:
@@ -116,7 +121,7 @@ class Store(BaseStore):
             [
                 self._program,
                 f"--name={member.name}",
-                f"--data-dir={host.directory / 'etcd'}",
+                f"--data-dir={member.data_dir}",
                 f"--listen-client-urls=http://{member.endpoint}",
                 f"--advertise-client-urls=http://{member.endpoint}",
                 f"--listen-peer-urls={peer_url}",

@@ -149,7 +149,8 @@ def test_an_etcd_that_was_made_anew_costs_neither_the_primary_nor_a_row(cluster:
         cluster.store.kill_member(member)
     wait_until("the leader leads by its peers", lambda: leads_by_peers(leader))
     for member in cluster.store.members:
-        shutil.rmtree(cluster.store.hosts[member.name].directory / "etcd")
+        assert member.data_dir is not None
+        shutil.rmtree(member.data_dir)
         cluster.store.start_member(member)
     cluster.store.wait_until_healthy(30.0)
     wait_until("the cluster is entered again", lambda: cluster.store.get("/service/drill/leader") == leader.name)

@@ -205,5 +205,5 @@ def test_two_at_once_are_aimed_at_different_targets() -> None:
 
 
 def test_each_fault_of_etcd_that_leaves_no_majority_takes_it() -> None:
-    without = {"etcd-gone", "etcd-frozen", "etcd-majority-lost"}
+    without = {"etcd-gone", "etcd-emptied", "etcd-frozen", "etcd-majority-lost"}
     assert {fault.name for fault in FAULTS.values() if fault.takes >= STORE} == without
