@@ -111,6 +111,7 @@ def _store_problems(known: Mapping[str, Any], raw: Mapping[Any, Any], etcd_name:
 def _relations(settings: Settings, policy: Policy) -> Iterator[Problem]:
     yield from _address_problems(settings)
     yield from _password_problems(settings)
+    yield from _login_problems(settings)
     yield from _guard_problems(settings, policy)
     yield from _without_effect(settings)
     yield from _route_problems(settings)
@@ -153,6 +154,21 @@ def _password_problems(settings: Settings) -> Iterator[Problem]:
         if role.needs_password:
             hint = f"write it, or set HAMGR_{name.upper()}_PASSWORD, or give a client certificate (sslcert) or pgpass"
             yield Problem(f"postgresql.authentication.{name}.password", "is missing", hint)
+
+
+def _login_problems(settings: Settings) -> Iterator[Problem]:
+    """Half a login is none: without a username the REST server asks for no password, without one it takes any that is
+    empty.
+    """
+    for at, login in (
+        ("restapi.authentication", settings.restapi.authentication),
+        ("ctl.authentication", settings.ctl.authentication),
+        ("etcd3", settings.etcd3),
+    ):
+        has_password = login.password is not None and login.password.get_secret_value() != ""
+        if bool(login.username) != has_password:
+            missing = "username" if has_password else "password"
+            yield Problem(at, "username and password belong together", f"{missing} is missing")
 
 
 def _guard_problems(settings: Settings, policy: Policy) -> Iterator[Problem]:

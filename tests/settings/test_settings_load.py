@@ -300,6 +300,7 @@ def test_environment_wins_over_file_and_hamgr_over_patroni(load_with):
         "PATRONI_ETCD_HOSTS": "'e1:1','e2:2'",
         "HAMGR_REPLICATION_PASSWORD": "0815",
         "HAMGR_RESTAPI_USERNAME": "ops",
+        "HAMGR_RESTAPI_PASSWORD": "of-ops",
     }
     loaded = load_with({}, environ)
     assert (loaded.settings.name, loaded.settings.scope) == ("db9", "other")

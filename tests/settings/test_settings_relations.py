@@ -1,0 +1,36 @@
+"""Options that go together, or have no effect, and what is said of them."""
+
+from __future__ import annotations
+
+import pytest
+
+LOGINS = {
+    "restapi.authentication": lambda login: {"restapi": {"authentication": login}},
+    "ctl.authentication": lambda login: {"ctl": {"authentication": login}},
+    "etcd3": lambda login: {"etcd3": login},
+}
+
+
+@pytest.mark.parametrize("path", LOGINS)
+@pytest.mark.parametrize("login", [{"username": "u"}, {"password": "geheim-1"}, {"username": "u", "password": ""}])
+def test_half_a_login_is_an_error(problems_of, path, login):
+    """A REST server with a password alone would ask nobody for it."""
+    problem = problems_of(LOGINS[path](login))[path]
+    assert problem.is_error
+    assert problem.text == "username and password belong together"
+    assert problem.hint == ("password is missing" if "username" in login else "username is missing")
+
+
+@pytest.mark.parametrize("path", LOGINS)
+@pytest.mark.parametrize("login", [{"username": "u", "password": "p"}, {"username": "", "password": ""}])
+def test_a_whole_login_or_none_is_well(problems_of, path, login):
+    assert problems_of(LOGINS[path](login)) == {}
+
+
+@pytest.mark.parametrize("name", ["HAMGR_RESTAPI_PASSWORD", "PATRONI_RESTAPI_USERNAME", "PATRONI_ETCD_PASSWORD"])
+def test_half_a_login_in_the_environment_is_an_error_too(problems_of, name):
+    assert [each.is_error for each in problems_of({}, {name: "x"}).values()] == [True]
+
+
+def test_half_of_etcds_login_is_told_by_the_name_of_its_section(problems_of):
+    assert "etcd" in problems_of({"etcd3": None, "etcd": {"hosts": "10.0.0.1:2379", "username": "u"}})
