@@ -261,10 +261,11 @@ def parse_backend(value: object) -> str:
 
 def parse_networks(value: object) -> tuple[str, ...]:
     """Addresses and networks (CIDR) that a caller's address is compared with."""
-    parts = value.split(",") if isinstance(value, str) else value
+    # As text, from the environment, perhaps as YAML's list: ['10.0.0.0/8', '10.0.1.1'].
+    parts = value.strip().removeprefix("[").removesuffix("]").split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
         raise ValueError("is not a list of addresses and networks")
-    networks = tuple(part.strip() for part in parts)
+    networks = tuple(part.strip().strip("'\"") for part in parts)
     try:
         for network in networks:
             ip_network(network, strict=False)

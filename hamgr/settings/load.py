@@ -17,7 +17,7 @@ from hamgr.settings.problem import Problem, SettingsError, warning
 from hamgr.settings.relations import overridden_rule, usable_s
 from hamgr.settings.shown import Loaded, leaves
 from hamgr.settings.sort import sort_out, value_problems
-from hamgr.settings.source import Source, add_environment, read_file
+from hamgr.settings.source import Source, add_environment, read_file, unread_variables
 from hamgr.settings.table import Settings
 
 MANAGED = frozenset(
@@ -49,7 +49,7 @@ def check(source: Source, environ: Mapping[str, str]) -> Loaded:
     etcd_name, problems = _normalize(source)
     add_environment(source, environ)
     known, found = sort_out(source.raw, Settings, "", "", source.written)
-    problems += [*found, *_store_problems(known, source.raw, etcd_name)]
+    problems += [*unread_variables(environ), *found, *_store_problems(known, source.raw, etcd_name)]
     try:
         settings = Settings.model_validate(known)
     except ValidationError as error:

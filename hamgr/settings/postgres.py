@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -58,11 +58,12 @@ class Role(Section):
 class Superuser(Role):
     """The superuser: hamgr's own connection, and initdb's role."""
 
-    username: Plain = option("postgres", "Name of the role.", env="SUPERUSER_USERNAME", sample="postgres", min_length=1)
+    env_prefix: ClassVar[str] = "SUPERUSER_"
+
+    username: Plain = option("postgres", "Name of the role.", sample="postgres", min_length=1)
     password: Secret = option(
         None,
         "Its password; not needed with a client certificate or a passfile.",
-        env="SUPERUSER_PASSWORD",
         sample="change-me-1",
     )
 
@@ -70,13 +71,12 @@ class Superuser(Role):
 class Replication(Role):
     """The role that replicas stream and clone as."""
 
-    username: Plain = option(
-        "replicator", "Name of the role.", env="REPLICATION_USERNAME", sample="replicator", min_length=1
-    )
+    env_prefix: ClassVar[str] = "REPLICATION_"
+
+    username: Plain = option("replicator", "Name of the role.", sample="replicator", min_length=1)
     password: Secret = option(
         None,
         "Its password; not needed with a client certificate or a passfile.",
-        env="REPLICATION_PASSWORD",
         sample="change-me-2",
     )
 
@@ -84,8 +84,10 @@ class Replication(Role):
 class Rewind(Role):
     """The role that pg_rewind reads the new leader as. Empty username: the superuser."""
 
-    username: Plain = option("", "Name of the role; empty: the superuser rewinds.", env="REWIND_USERNAME")
-    password: Secret = option(None, "Its password.", env="REWIND_PASSWORD")
+    env_prefix: ClassVar[str] = "REWIND_"
+
+    username: Plain = option("", "Name of the role; empty: the superuser rewinds.")
+    password: Secret = option(None, "Its password.")
 
 
 class ServerAuthentication(Section):
@@ -112,7 +114,9 @@ class PostgresqlSection(Section):
         sample="10.0.0.11:5432",
     )
     proxy_address: ServerAddress | None = option(
-        None, "Address of a connection pool before this server, published as `proxy_url`."
+        None,
+        "Address of a connection pool before this server, published as `proxy_url`.",
+        env="POSTGRESQL_PROXY_ADDRESS",
     )
     data_dir: DataDirectory = option(
         ...,
