@@ -104,7 +104,7 @@ def etcd_config(settings: Settings, policy: Policy) -> EtcdConfig:
     first = zlib.crc32(settings.name.encode()) % len(hosts) if hosts else 0
     return EtcdConfig(
         hosts=(*hosts[first:], *hosts[:first]),
-        protocol=section.protocol,
+        protocol="https" if section.is_tls else "http",
         username=section.username,
         password=_plain(section.password),
         cacert=section.cacert,

@@ -205,6 +205,8 @@ def _without_effect(settings: Settings) -> Iterator[Problem]:
     if others:
         text = f"{', '.join(others)}: not yet; replicas are made by pg_basebackup"
         yield warning("postgresql.create_replica_methods", text)
+    if not settings.etcd3.is_tls and (settings.etcd3.cacert or settings.etcd3.cert):
+        yield warning("etcd3.protocol", "is http: cacert and cert have no effect", "write protocol: https")
     seeded = settings.bootstrap.dcs.get("postgresql")
     cluster = seeded.get("parameters") if isinstance(seeded, Mapping) else None
     cluster_names = cluster if isinstance(cluster, Mapping) else {}

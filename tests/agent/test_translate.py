@@ -115,6 +115,12 @@ def test_etcd_is_reached_as_the_file_says_within_the_clusters_limit(loaded: Load
     assert config.timeout_s == loaded.seed.policy().retry_timeout_s
 
 
+def test_an_etcd_whose_url_says_https_is_spoken_to_by_tls(tmp_path: Path) -> None:
+    by_url = PATRONI.replace("hosts: [10.0.0.11:2379, 10.0.0.12:2379]", "url: https://10.0.0.11:2379")
+    loaded = loaded_from(tmp_path, by_url)
+    assert translate.etcd_config(loaded.settings, loaded.seed.policy()).protocol == "https"
+
+
 def test_members_of_one_cluster_do_not_all_ask_the_same_etcd_first(loaded: Loaded) -> None:
     named = [loaded.settings.model_copy(update={"name": f"pg{number}"}) for number in range(9)]
     first = [translate.etcd_config(settings, loaded.seed.policy()).hosts[0] for settings in named]

@@ -34,3 +34,10 @@ def test_half_a_login_in_the_environment_is_an_error_too(problems_of, name):
 
 def test_half_of_etcds_login_is_told_by_the_name_of_its_section(problems_of):
     assert "etcd" in problems_of({"etcd3": None, "etcd": {"hosts": "10.0.0.1:2379", "username": "u"}})
+
+
+@pytest.mark.parametrize("certificate", [{"cacert": "/ca"}, {"cert": "/c", "key": "/k"}])
+def test_certificates_beside_plain_http_are_told_to_have_no_effect(problems_of, certificate):
+    assert not problems_of({"etcd3": certificate})["etcd3.protocol"].is_error
+    assert problems_of({"etcd3": {"protocol": "https", **certificate}}) == {}
+    assert problems_of({"etcd3": {"hosts": None, "url": "https://10.0.0.1:2379", **certificate}}) == {}
