@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from hamgr.cli.output import Column, Table, human_bytes
 from hamgr.core.cluster import ClusterView, Member
@@ -163,7 +162,7 @@ def _row(view: ClusterView, member: Member, status: Status | None, end: Lsn | No
     state = _state(member, told, role)
     return MemberRow(
         name=member.name,
-        host=urlsplit(member.conn_url).netloc.rpartition("@")[2],
+        host=member.conn_url.partition("://")[2].partition("/")[0].rpartition("@")[2],
         role=role,
         state=state,
         timeline=int(told.get("timeline") or member.timeline),

@@ -16,6 +16,8 @@ from pydantic import BeforeValidator, PlainValidator
 SECONDS = {"us": 1e-6, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
 MIN_RECORDING_BYTES, MAX_RECORDING_BYTES = 64 << 10, 1 << 30
+MAX_LABEL = 63
+"""Of a name's part between two dots. Source: RFC 1035, 2.3.4; the resolver raises for longer and empty ones."""
 WILDCARDS = ("", "*", "0.0.0.0", "::")
 _NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -95,6 +97,8 @@ def split_host_port(text: str, default_port: int | None) -> Address:
         raise ValueError("is not host:port with a port of 1 to 65535")
     if re.search(r"[\s/@]", host):
         raise ValueError("is not host:port: the host holds a blank, '/' or '@'")
+    if host and not all(0 < len(label) <= MAX_LABEL for label in host.removesuffix(".").split(".")):
+        raise ValueError(f"is not host:port: between dots stand 1 to {MAX_LABEL} characters of the host's name")
     return Address(host, int(port))
 
 

@@ -142,6 +142,12 @@ def test_endpoints_are_a_list_or_a_comma_separated_text(load_with, hosts):
     )
 
 
+@pytest.mark.parametrize("host", ["db1", f"{'a' * 63}.example", "db1.example.", "::1", "fe80::1%eth0.100"])
+def test_names_that_a_look_up_takes_are_taken(load_with, host):
+    written = f"[{host}]:8008" if ":" in host else f"{host}:8008"
+    assert load_with({"restapi": {"connect_address": written}}).settings.rest_address == Address(host, 8008)
+
+
 def test_endpoint_as_url_says_protocol_too(load_with):
     etcd = load_with({"etcd3": {"hosts": None, "url": "https://etcd.example:2379"}}).settings.etcd3
     assert etcd.endpoints == (Address("etcd.example", 2379),)
@@ -170,6 +176,9 @@ def test_endpoint_as_url_says_protocol_too(load_with):
         ({"postgresql": {"listen": "::1:5432"}}, "postgresql.listen"),
         ({"postgresql": {"connect_address": "0.0.0.0:5432"}}, "postgresql.connect_address"),
         ({"postgresql": {"connect_address": None}}, "postgresql.connect_address"),
+        ({"postgresql": {"connect_address": "10..0.0.1:5432"}}, "postgresql.connect_address"),
+        ({"restapi": {"connect_address": ".db1:8008"}}, "restapi.connect_address"),
+        ({"restapi": {"connect_address": f"{'a' * 64}.example:8008"}}, "restapi.connect_address"),
         ({"postgresql": {"connect_address": "10.0.0.1:8008"}}, "restapi.connect_address"),
         ({"postgresql": {"parameters": {"work mem": 1}}}, "postgresql.parameters"),
         ({"postgresql": {"parameters": {"work_mem": "1\nport = 1"}}}, "postgresql.parameters"),
