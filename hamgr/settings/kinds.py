@@ -57,7 +57,10 @@ class Listen:
 def parse_seconds(value: object) -> float:
     """Seconds from a number, or from PostgreSQL's `500ms`, `5s`, `1min`, `2h`, `1d`."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError("is more seconds than there are") from None
     found = _NUMBER.fullmatch(value) if isinstance(value, str) else None
     factor = SECONDS.get(found[2] or "s") if found else None
     if found is None or factor is None:
@@ -68,12 +71,19 @@ def parse_seconds(value: object) -> float:
 def parse_bytes(value: object) -> int:
     """Bytes from an integer, or from PostgreSQL's `512kB`, `1MB`, `2GB` (powers of 1024)."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return value
+        return _bounded(value)
     found = _NUMBER.fullmatch(value) if isinstance(value, str) else None
     factor = BYTES.get(found[2].lower()) if found else None
     if found is None or factor is None:
         raise ValueError("is not an amount of data: write bytes as an integer, or 512kB, 1MB, 2GB")
-    return int(float(found[1]) * factor)
+    return _bounded(float(found[1]) * factor)
+
+
+def _bounded(size: float) -> int:
+    """Positions in WAL have 64 bits."""
+    if abs(size) >= 1 << 63:
+        raise ValueError("is more data than PostgreSQL counts")
+    return int(size)
 
 
 def parse_recording_size(value: object) -> int:
@@ -150,6 +160,8 @@ def parse_hosts(value: object) -> tuple[Address, ...]:
     if not isinstance(parts, list | tuple):
         raise ValueError("is not a list of host:port")
     cleaned = [part.strip().strip("'\"") if isinstance(part, str) else part for part in parts]
+    if cleaned and not any(cleaned):
+        raise ValueError("names no endpoint of etcd: write for example 10.0.0.11:2379")
     return tuple(part if isinstance(part, Address) else _parse_address(part, 2379) for part in cleaned if part)
 
 

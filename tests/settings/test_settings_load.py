@@ -148,6 +148,13 @@ def test_names_that_a_look_up_takes_are_taken(load_with, host):
     assert load_with({"restapi": {"connect_address": written}}).settings.rest_address == Address(host, 8008)
 
 
+@pytest.mark.parametrize("hosts", [[None], [""], ",", " , "])
+def test_a_list_without_an_endpoint_is_told(problems_of, hosts):
+    problem = problems_of({"etcd3": {"hosts": hosts}})["etcd3.hosts"]
+    assert problem.is_error
+    assert "names no endpoint" in problem.text
+
+
 def test_endpoint_as_url_says_protocol_too(load_with):
     etcd = load_with({"etcd3": {"hosts": None, "url": "https://etcd.example:2379"}}).settings.etcd3
     assert etcd.endpoints == (Address("etcd.example", 2379),)
