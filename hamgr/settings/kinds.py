@@ -136,7 +136,10 @@ def _parse_listen(value: object, default_port: int) -> Listen:
 
 def parse_rest_listen(value: object) -> Listen:
     """`restapi.listen`; port 8008 unless given."""
-    return _parse_listen(value, 8008)
+    listen = _parse_listen(value, 8008)
+    if len(listen.hosts) > 1:
+        raise ValueError("names several hosts: REST listens on one address, or on all of this host's (*:8008)")
+    return listen
 
 
 def parse_server_listen(value: object) -> Listen:

@@ -205,6 +205,14 @@ def _without_effect(settings: Settings) -> Iterator[Problem]:
     if others:
         text = f"{', '.join(others)}: not yet; replicas are made by pg_basebackup"
         yield warning("postgresql.create_replica_methods", text)
+    for name in ("replicatefrom", "nostream"):
+        if getattr(settings.tags, name):
+            yield warning(f"tags.{name}", "has no effect: every replica streams from the leader")
+    roles = server.authentication
+    for name, role in (("superuser", roles.superuser), ("replication", roles.replication), ("rewind", roles.rewind)):
+        if role.sslpassword is not None:
+            text = "has no effect: PostgreSQL's programs would show it to everybody on this host"
+            yield warning(f"postgresql.authentication.{name}.sslpassword", text, "give a key without a password")
     if not settings.etcd3.is_tls and (settings.etcd3.cacert or settings.etcd3.cert):
         yield warning("etcd3.protocol", "is http: cacert and cert have no effect", "write protocol: https")
     seeded = settings.bootstrap.dcs.get("postgresql")

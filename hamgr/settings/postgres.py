@@ -45,7 +45,9 @@ class Role(Section):
     sslmode: SslMode = option("", "libpq's sslmode; empty: libpq's default.")
     sslcert: AbsolutePath = option("", "Client certificate.")
     sslkey: AbsolutePath = option("", "Key of the client certificate.")
-    sslpassword: Secret = option(None, "Password of that key.")
+    sslpassword: Secret = option(
+        None, "Password of that key. Only `pgbouncer` can be given one: the server's roles need a key without."
+    )
     sslrootcert: AbsolutePath = option("", "CA certificates that the server's is checked with.")
     sslcrl: AbsolutePath = option("", "Certificate revocation list.")
 

@@ -99,6 +99,9 @@ def _numbers(node: yaml.Node, at: str, depth: int) -> Iterator[tuple[str, str]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield from _numbers(value, join(at, str(key.value)), depth + 1)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, entry in enumerate(node.value):
+            yield from _numbers(entry, join(at, str(number)), depth + 1)
     elif isinstance(node, yaml.ScalarNode) and node.tag in (
         "tag:yaml.org,2002:int",
         "tag:yaml.org,2002:float",

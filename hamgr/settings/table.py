@@ -174,8 +174,8 @@ class TagsSection(Section):
         None, "Of equally advanced members the one with the highest leads; 0: never leads.", shown="1", ge=0
     )
     sync_priority: int | None = option(None, "As failover_priority, for the synchronous set.", shown="1", ge=0)
-    replicatefrom: str = option("", "Member to stream from instead of the leader.")
-    nostream: bool = option(False, "No streaming, only the archive.")
+    replicatefrom: str = option("", "Shown, without effect: every replica streams from the leader.")
+    nostream: bool = option(False, "Shown, without effect: every replica streams.")
 
 
 class WatchdogSection(Section):

@@ -88,6 +88,13 @@ def test_number_written_as_password_keeps_its_digits(load_text):
     assert password.get_secret_value() == "0123"
 
 
+def test_number_written_as_password_of_a_pool_keeps_its_digits(load_text, least_file):
+    pools = "pgbouncer:\n- {port: 1, password: 0123456}\n- {port: 2, username: 007, password: 1e3}\n"
+    one, two = load_text(yaml.safe_dump(least_file) + pools).settings.pgbouncer
+    assert one.password.get_secret_value() == "0123456"
+    assert (two.username, two.password.get_secret_value()) == ("007", "1e3")
+
+
 def test_key_that_nobody_knows_is_an_error_with_the_nearest_name(problems_of):
     problem = problems_of({"postgresql": {"data_dri": "/x"}})["postgresql.data_dri"]
     assert problem.is_error

@@ -41,3 +41,27 @@ def test_certificates_beside_plain_http_are_told_to_have_no_effect(problems_of, 
     assert not problems_of({"etcd3": certificate})["etcd3.protocol"].is_error
     assert problems_of({"etcd3": {"protocol": "https", **certificate}}) == {}
     assert problems_of({"etcd3": {"hosts": None, "url": "https://10.0.0.1:2379", **certificate}}) == {}
+
+
+@pytest.mark.parametrize("tag", [{"replicatefrom": "db2"}, {"nostream": True}])
+def test_tag_that_hamgr_does_not_act_on_is_told_to_have_no_effect(problems_of, tag):
+    found = problems_of({"tags": tag})
+    assert [(path, each.is_error) for path, each in found.items()] == [(f"tags.{next(iter(tag))}", False)]
+    assert problems_of({"tags": {"replicatefrom": "", "nostream": False}}) == {}
+
+
+@pytest.mark.parametrize("role", ["superuser", "replication", "rewind"])
+def test_password_of_a_roles_key_is_told_to_have_no_effect(problems_of, role):
+    path = f"postgresql.authentication.{role}.sslpassword"
+    found = problems_of({"postgresql": {"authentication": {role: {"sslpassword": "geheim-3"}}}})
+    assert not found[path].is_error
+    assert "geheim" not in str(found[path])
+    assert problems_of({}, {f"PATRONI_{role.upper()}_SSLPASSWORD": "geheim-3"}).keys() == {path}
+    assert problems_of({"pgbouncer": [{"sslpassword": "geheim-3"}]}) == {}
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1,10.0.0.11:8008", ",10.0.0.11:8008"])
+def test_several_hosts_for_rest_are_an_error(problems_of, listen):
+    problem = problems_of({"restapi": {"listen": listen}})["restapi.listen"]
+    assert problem.is_error
+    assert "several hosts" in problem.text
