@@ -161,6 +161,13 @@ async def test_agents_answer_is_passed_on(client: aiohttp.ClientSession, agent: 
     assert await send(client, "POST", "/reload", None) == (503, "etcd does not answer")
 
 
+async def test_reason_that_quotes_what_is_no_text_is_sent_all_the_same(
+    client: aiohttp.ClientSession, agent: FakeAgent
+) -> None:
+    agent.answer = Answer(400, "error: \ud800: unknown key")
+    assert await send(client, "PATCH", "/config", {"\ud800": 1}) == (400, "error: ?: unknown key")
+
+
 async def test_text_is_never_markup(client: aiohttp.ClientSession) -> None:
     async with client.post("/switchover", json={"<script>": 1}) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain")
