@@ -32,6 +32,7 @@ from hamgr.core.units import Instant
 from hamgr.guard.host import ERROR, INFO, WARNING, logs_to_journal
 
 LOGGER = logging.getLogger("hamgr")
+REST_LOGGER = logging.getLogger("aiohttp.server")
 QUIET_ACTIONS = (PutStatus, PutMember, PutRoster, EnsureSlots, EnsureSentry, AskPeers)
 PATIENT_ACTIONS = (ReleasePools, PointPools)
 """Tried again for as long as it takes, which may be days: told when they end in another way than the last time."""
@@ -126,9 +127,21 @@ def set_up(level: str, *, as_json: bool) -> None:
         handler.setFormatter(JournalLines(JsonLines() if as_json else MessageLines()))
     else:
         handler.setFormatter(JsonLines() if as_json else TextLines())
-    LOGGER.handlers[:] = [handler]
-    LOGGER.propagate = False
-    LOGGER.setLevel(level)
+    for logger in (LOGGER, REST_LOGGER):
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+        logger.setLevel(level)
+    REST_LOGGER.filters[:] = [_is_told]
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """A request that is no HTTP is a line at DEBUG: anybody may send them without end, and none is a defect."""
+    kind = record.exc_info[0] if record.exc_info else None
+    # By name: whoever only complains, as `hamgr agent` does, need not load aiohttp.
+    if kind is None or kind.__module__ != "aiohttp.http_exceptions":
+        return True
+    record.exc_info, record.levelno, record.levelname = None, logging.DEBUG, "DEBUG"
+    return REST_LOGGER.isEnabledFor(logging.DEBUG)
 
 
 class Journal:

@@ -65,12 +65,13 @@ def front(settings: Settings) -> Front:
 
 def _pool(section: PgbouncerPool) -> Pool:
     role = _credentials(section)
+    key_password = {"sslpassword": _plain(section.sslpassword)} if section.sslpassword is not None else {}
     return Pool(
         host=section.host,
         port=section.port,
         username=role.username,
         password=role.password,
-        options=role.options,
+        options={**role.options, **key_password},
         databases=section.databases,
         pause_timeout_s=section.pause_timeout,
         target_file=_path(section.target_file),
@@ -86,6 +87,8 @@ def _balancer(section: HaproxyBalancer) -> Balancer:
 
 
 def tags_of(section: TagsSection) -> Tags:
+    """What Patroni has and hamgr does not do shows among the tags of the operator's own."""
+    shown = {name: value for name in ("replicatefrom", "nostream") if (value := getattr(section, name))}
     return Tags(
         nofailover=section.nofailover,
         noloadbalance=section.noloadbalance,
@@ -93,7 +96,7 @@ def tags_of(section: TagsSection) -> Tags:
         nosync=section.nosync,
         failover_priority=1 if section.failover_priority is None else section.failover_priority,
         sync_priority=1 if section.sync_priority is None else section.sync_priority,
-        extra=dict(section.model_extra or {}),
+        extra={**shown, **(section.model_extra or {})},
     )
 
 
@@ -104,7 +107,7 @@ def etcd_config(settings: Settings, policy: Policy) -> EtcdConfig:
     first = zlib.crc32(settings.name.encode()) % len(hosts) if hosts else 0
     return EtcdConfig(
         hosts=(*hosts[first:], *hosts[:first]),
-        protocol=section.protocol,
+        protocol="https" if section.is_tls else "http",
         username=section.username,
         password=_plain(section.password),
         cacert=section.cacert,
@@ -234,6 +237,7 @@ def _number(seconds: float) -> float | int:
 
 
 def _credentials(role: Role) -> Credentials:
+    """Without the key's password: what leads to other servers stands in files and in arguments of programs."""
     options = {
         key: value for key in ("sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl") if (value := getattr(role, key))
     }

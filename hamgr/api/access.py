@@ -103,9 +103,17 @@ def _plain(address: str) -> str | None:
 
 async def _addresses_of(members: Iterable[Member]) -> frozenset[str]:
     """The addresses behind the members' REST URLs; a name that does not resolve in time counts for nothing."""
-    hosts = {host for member in members if (host := urlsplit(member.api_url).hostname)}
+    hosts = {host for member in members if (host := _host_of(member.api_url))}
     found = await asyncio.gather(*(_resolve(host) for host in hosts))
     return frozenset(address for addresses in found for address in addresses)
+
+
+def _host_of(url: str) -> str:
+    """What stands in a member's key may be anything."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 async def _resolve(host: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
@@ -109,6 +109,11 @@ def _future(text: str, wall_now: WallTime) -> WallTime:
         raise Refusal(400, "Timezone information is mandatory for the scheduled switchover")
     if at.timestamp() <= wall_now:
         raise Refusal(422, "Cannot schedule switchover in the past")
+    try:
+        # As it will be written: in UTC it may be a day later, and there is no year 10000.
+        datetime.fromtimestamp(at.timestamp(), UTC)
+    except (ValueError, OverflowError) as problem:
+        raise Refusal(422, "Cannot schedule switchover so late") from problem
     return WallTime(at.timestamp())
 
 

@@ -32,5 +32,5 @@ def json_reply(code: int, value: Any) -> Reply:
 
 
 def text_reply(code: int, text: str, headers: Mapping[str, str] | None = None) -> Reply:
-    """An answer for people, as Patroni gives it to all that changes something."""
-    return Reply(code, text.encode(), TEXT, headers or {})
+    """An answer for people, as Patroni gives it to all that changes something. It may quote half a surrogate pair."""
+    return Reply(code, text.encode(errors="replace"), TEXT, headers or {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,20 @@ def _run(sql: str, login: dict[str, Any]) -> Table:
         if cursor.description is None:
             return Table((Column("status"),), [{"status": cursor.statusmessage or ""}])
         names = [column.name for column in cursor.description]
-        rows = [dict(zip(names, map(_plain, row), strict=True)) for row in cursor.fetchall()]
-        return Table([Column(name) for name in names], rows)
+        keys = _unique(names)
+        rows = [dict(zip(keys, map(_plain, row), strict=True)) for row in cursor.fetchall()]
+        return Table([Column(key, title=name) for key, name in zip(keys, names, strict=True)], rows)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Names of columns as keys: count, count_2. A column that has such a name of its own keeps it."""
+    own, keys = set(names), dict[str, None]()
+    for name in names:
+        key, number = name, 2
+        while key in keys or (key != name and key in own):
+            key, number = f"{name}_{number}", number + 1
+        keys[key] = None
+    return list(keys)
 
 
 def _plain(value: Any) -> Any:

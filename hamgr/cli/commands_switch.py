@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import click
 
@@ -117,8 +117,13 @@ def _instant(scheduled: str | None) -> datetime | None:
         at = datetime.fromisoformat(scheduled)
     except ValueError as problem:
         raise Refused(f"{scheduled!r} is not a time", "write it as 2026-11-23T03:00+01:00") from problem
-    if at.tzinfo is None:
-        at = at.astimezone()
+    try:
+        if at.tzinfo is None:
+            at = at.astimezone()
+        # As it will be written: in UTC it may be a day later, and there is no year 10000.
+        datetime.fromtimestamp(at.timestamp(), UTC)
+    except (ValueError, OverflowError) as problem:
+        raise Refused(f"{scheduled!r} is no time in UTC") from problem
     if at <= datetime.now(at.tzinfo):
         raise Refused(f"{at.isoformat()} is in the past")
     return at

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from hamgr.cli.output import Column, Table, human_bytes
 from hamgr.core.cluster import ClusterView, Member
 from hamgr.core.health import tags_as_json
 from hamgr.core.precheck import known_position
-from hamgr.core.units import Lsn
+from hamgr.core.units import Lsn, WallTime
 from hamgr.settings import parse_dynamic
 
 UNKNOWN = "unknown"
@@ -150,10 +149,18 @@ def _footer(view: ClusterView) -> tuple[str, ...]:
         lines.append(" Maintenance mode: on")
     if view.request and view.request.scheduled_at is not None:
         to = f" to {view.request.candidate}" if view.request.candidate else ""
-        at = datetime.fromtimestamp(view.request.scheduled_at, UTC).isoformat(timespec="seconds")
+        at = _in_utc(view.request.scheduled_at)
         lines.append(f" Switchover scheduled at {at}, from {view.request.leader}{to}")
     lines += [f" Key not understood: {problem}" for problem in view.problems]
     return tuple(lines)
+
+
+def _in_utc(at: WallTime) -> str:
+    """What stands in the key may be any time with its zone, and there is no year 10000 nor 0."""
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError):
+        return "a time that is none in UTC"
 
 
 def _row(view: ClusterView, member: Member, status: Status | None, end: Lsn | None) -> MemberRow:
@@ -163,7 +170,7 @@ def _row(view: ClusterView, member: Member, status: Status | None, end: Lsn | No
     state = _state(member, told, role)
     return MemberRow(
         name=member.name,
-        host=urlsplit(member.conn_url).netloc.rpartition("@")[2],
+        host=member.conn_url.partition("://")[2].partition("/")[0].rpartition("@")[2],
         role=role,
         state=state,
         timeline=int(told.get("timeline") or member.timeline),

@@ -10,8 +10,11 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
+from requests.exceptions import ConnectTimeout, InvalidSchema, InvalidURL, MissingSchema, SSLError
 
 from hamgr.core.cluster import Member
+
+NOT_SENT = (ConnectTimeout, SSLError, InvalidURL, InvalidSchema, MissingSchema)
 
 STATUS_TIMEOUT_S = 0.5
 """For questions to all members at once: one that does not answer must not hold the table up."""
@@ -55,7 +58,10 @@ class Unreachable(Exception):
 
 
 def base_url(member: Member) -> str:
-    """Scheme and address of the member's REST; the key holds Patroni's form, which ends in `/patroni`."""
+    """Scheme and address of the member's REST; the key holds Patroni's form, which ends in `/patroni`.
+
+    Raises ValueError if that is no URL.
+    """
     parts = urlsplit(member.api_url)
     return urlunsplit((parts.scheme, parts.netloc, "", "", ""))
 
@@ -76,12 +82,16 @@ def call(
     if not member.api_url:
         raise Unreachable(f"{member.name} announces no REST address", was_sent=False)
     try:
+        url = base_url(member) + path
+    except ValueError as problem:
+        raise Unreachable(f"{member.name} announces a REST address that is none", was_sent=False) from problem
+    try:
         with requests.Session() as session:
             # A proxy or .netrc of the caller's environment must not come between us and a member.
             session.trust_env = False
             answer = session.request(
                 method,
-                base_url(member) + path,
+                url,
                 json=body,
                 timeout=timeout_s,
                 auth=(access.username, access.password) if access.username else None,
@@ -89,12 +99,15 @@ def call(
                 cert=access.cert,
                 allow_redirects=False,
             )
-    except (requests.exceptions.ConnectTimeout, requests.exceptions.SSLError) as problem:
+    except NOT_SENT as problem:
         raise Unreachable(_words(member, problem), was_sent=False) from problem
     except requests.exceptions.ConnectionError as problem:
         raise Unreachable(_words(member, problem), was_sent=not _was_refused(problem)) from problem
     except (requests.exceptions.RequestException, OSError) as problem:
         raise Unreachable(_words(member, problem), was_sent=True) from problem
+    except ValueError as problem:
+        # A host's name that no look-up takes, or a login that no header can hold.
+        raise Unreachable(_words(member, problem), was_sent=False) from problem
     return Reply(answer.status_code, answer.text.strip(), _json_of(answer))
 
 
@@ -111,10 +124,16 @@ def call_in_background(
     answer: Future[Reply] = Future()
 
     def ask() -> None:
+        if not answer.set_running_or_notify_cancel():
+            return
         try:
             answer.set_result(call(access, member, method, path, timeout_s=timeout_s, body=body))
         except Unreachable as silence:
             answer.set_exception(silence)
+        except BaseException as defect:
+            # Whoever waits would do so for ever.
+            answer.set_exception(defect)
+            raise
 
     threading.Thread(target=ask, daemon=True).start()
     return answer
@@ -141,7 +160,7 @@ def _object_at(access: RestAccess, member: Member, path: str) -> Mapping[str, An
 def _json_of(answer: requests.Response) -> Any:
     try:
         return answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -53,11 +53,15 @@ def pick_one(view: ClusterView, role: str | None, name: str | None) -> Member:
 
 
 def address_of(member: Member) -> tuple[str, int]:
-    """Host and port of the member's server. Raises Refused while it announces none."""
-    parts = urlsplit(member.conn_url)
-    if not parts.hostname:
+    """Host and port of the member's server. Raises Refused while it announces none that can be read."""
+    try:
+        parts = urlsplit(member.conn_url)
+        host, port = parts.hostname, parts.port or 5432
+    except ValueError as problem:
+        raise Refused(f"{member.name} announces an address of its server that is none") from problem
+    if not host:
         raise Refused(f"{member.name} announces no address of its server")
-    return parts.hostname, parts.port or 5432
+    return host, port
 
 
 def has_role(view: ClusterView, name: str, role: str) -> bool:

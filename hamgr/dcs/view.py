@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -345,4 +345,8 @@ def _wall_time(text: str) -> WallTime | None:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"scheduled_at has no time zone: {text}")
-    return WallTime(moment.timestamp())
+    try:
+        # It is shown, and written again, in UTC, in which it may be of a year that has no name.
+        return WallTime(moment.astimezone(UTC).timestamp())
+    except OverflowError as error:
+        raise ValueError(f"scheduled_at is no time in UTC: {text}") from error

@@ -30,6 +30,8 @@ PINNED = {
     # A standby answers no statement in serializable mode, which may be the server's default.
     "default_transaction_isolation": r"read\ committed",
     "default_transaction_deferrable": "off",
+    # Times come as text and are read as ISO 8601, whatever the server's own style is.
+    "DateStyle": "ISO",
     "log_min_duration_statement": "-1",
 }
 

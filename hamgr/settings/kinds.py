@@ -16,6 +16,8 @@ from pydantic import BeforeValidator, PlainValidator
 SECONDS = {"us": 1e-6, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
 MIN_RECORDING_BYTES, MAX_RECORDING_BYTES = 64 << 10, 1 << 30
+MAX_LABEL = 63
+"""Of a name's part between two dots. Source: RFC 1035, 2.3.4; the resolver raises for longer and empty ones."""
 WILDCARDS = ("", "*", "0.0.0.0", "::")
 _NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -55,7 +57,10 @@ class Listen:
 def parse_seconds(value: object) -> float:
     """Seconds from a number, or from PostgreSQL's `500ms`, `5s`, `1min`, `2h`, `1d`."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError("is more seconds than there are") from None
     found = _NUMBER.fullmatch(value) if isinstance(value, str) else None
     factor = SECONDS.get(found[2] or "s") if found else None
     if found is None or factor is None:
@@ -66,12 +71,19 @@ def parse_seconds(value: object) -> float:
 def parse_bytes(value: object) -> int:
     """Bytes from an integer, or from PostgreSQL's `512kB`, `1MB`, `2GB` (powers of 1024)."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return value
+        return _bounded(value)
     found = _NUMBER.fullmatch(value) if isinstance(value, str) else None
     factor = BYTES.get(found[2].lower()) if found else None
     if found is None or factor is None:
         raise ValueError("is not an amount of data: write bytes as an integer, or 512kB, 1MB, 2GB")
-    return int(float(found[1]) * factor)
+    return _bounded(float(found[1]) * factor)
+
+
+def _bounded(size: float) -> int:
+    """Positions in WAL have 64 bits."""
+    if abs(size) >= 1 << 63:
+        raise ValueError("is more data than PostgreSQL counts")
+    return int(size)
 
 
 def parse_recording_size(value: object) -> int:
@@ -95,6 +107,8 @@ def split_host_port(text: str, default_port: int | None) -> Address:
         raise ValueError("is not host:port with a port of 1 to 65535")
     if re.search(r"[\s/@]", host):
         raise ValueError("is not host:port: the host holds a blank, '/' or '@'")
+    if host and not all(0 < len(label) <= MAX_LABEL for label in host.removesuffix(".").split(".")):
+        raise ValueError(f"is not host:port: between dots stand 1 to {MAX_LABEL} characters of the host's name")
     return Address(host, int(port))
 
 
@@ -122,7 +136,10 @@ def _parse_listen(value: object, default_port: int) -> Listen:
 
 def parse_rest_listen(value: object) -> Listen:
     """`restapi.listen`; port 8008 unless given."""
-    return _parse_listen(value, 8008)
+    listen = _parse_listen(value, 8008)
+    if len(listen.hosts) > 1:
+        raise ValueError("names several hosts: REST listens on one address, or on all of this host's (*:8008)")
+    return listen
 
 
 def parse_server_listen(value: object) -> Listen:
@@ -146,6 +163,8 @@ def parse_hosts(value: object) -> tuple[Address, ...]:
     if not isinstance(parts, list | tuple):
         raise ValueError("is not a list of host:port")
     cleaned = [part.strip().strip("'\"") if isinstance(part, str) else part for part in parts]
+    if cleaned and not any(cleaned):
+        raise ValueError("names no endpoint of etcd: write for example 10.0.0.11:2379")
     return tuple(part if isinstance(part, Address) else _parse_address(part, 2379) for part in cleaned if part)
 
 
@@ -261,10 +280,11 @@ def parse_backend(value: object) -> str:
 
 def parse_networks(value: object) -> tuple[str, ...]:
     """Addresses and networks (CIDR) that a caller's address is compared with."""
-    parts = value.split(",") if isinstance(value, str) else value
+    # As text, from the environment, perhaps as YAML's list: ['10.0.0.0/8', '10.0.1.1'].
+    parts = value.strip().removeprefix("[").removesuffix("]").split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
         raise ValueError("is not a list of addresses and networks")
-    networks = tuple(part.strip() for part in parts)
+    networks = tuple(part.strip().strip("'\"") for part in parts)
     try:
         for network in networks:
             ip_network(network, strict=False)

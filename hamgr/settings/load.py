@@ -17,7 +17,7 @@ from hamgr.settings.problem import Problem, SettingsError, warning
 from hamgr.settings.relations import overridden_rule, usable_s
 from hamgr.settings.shown import Loaded, leaves
 from hamgr.settings.sort import sort_out, value_problems
-from hamgr.settings.source import Source, add_environment, read_file
+from hamgr.settings.source import Source, add_environment, read_file, unread_variables
 from hamgr.settings.table import Settings
 
 MANAGED = frozenset(
@@ -49,7 +49,7 @@ def check(source: Source, environ: Mapping[str, str]) -> Loaded:
     etcd_name, problems = _normalize(source)
     add_environment(source, environ)
     known, found = sort_out(source.raw, Settings, "", "", source.written)
-    problems += [*found, *_store_problems(known, source.raw, etcd_name)]
+    problems += [*unread_variables(environ), *found, *_store_problems(known, source.raw, etcd_name)]
     try:
         settings = Settings.model_validate(known)
     except ValidationError as error:
@@ -111,6 +111,7 @@ def _store_problems(known: Mapping[str, Any], raw: Mapping[Any, Any], etcd_name:
 def _relations(settings: Settings, policy: Policy) -> Iterator[Problem]:
     yield from _address_problems(settings)
     yield from _password_problems(settings)
+    yield from _login_problems(settings)
     yield from _guard_problems(settings, policy)
     yield from _without_effect(settings)
     yield from _route_problems(settings)
@@ -155,6 +156,21 @@ def _password_problems(settings: Settings) -> Iterator[Problem]:
             yield Problem(f"postgresql.authentication.{name}.password", "is missing", hint)
 
 
+def _login_problems(settings: Settings) -> Iterator[Problem]:
+    """Half a login is none: without a username the REST server asks for no password, without one it takes any that is
+    empty.
+    """
+    for at, login in (
+        ("restapi.authentication", settings.restapi.authentication),
+        ("ctl.authentication", settings.ctl.authentication),
+        ("etcd3", settings.etcd3),
+    ):
+        has_password = login.password is not None and login.password.get_secret_value() != ""
+        if bool(login.username) != has_password:
+            missing = "username" if has_password else "password"
+            yield Problem(at, "username and password belong together", f"{missing} is missing")
+
+
 def _guard_problems(settings: Settings, policy: Policy) -> Iterator[Problem]:
     timeout = settings.guard.agent_timeout_for(policy.ttl_s)
     room = usable_s(policy) - policy.renew_interval_s - ADOPTION_S
@@ -189,6 +205,16 @@ def _without_effect(settings: Settings) -> Iterator[Problem]:
     if others:
         text = f"{', '.join(others)}: not yet; replicas are made by pg_basebackup"
         yield warning("postgresql.create_replica_methods", text)
+    for name in ("replicatefrom", "nostream"):
+        if getattr(settings.tags, name):
+            yield warning(f"tags.{name}", "has no effect: every replica streams from the leader")
+    roles = server.authentication
+    for name, role in (("superuser", roles.superuser), ("replication", roles.replication), ("rewind", roles.rewind)):
+        if role.sslpassword is not None:
+            text = "has no effect: PostgreSQL's programs would show it to everybody on this host"
+            yield warning(f"postgresql.authentication.{name}.sslpassword", text, "give a key without a password")
+    if not settings.etcd3.is_tls and (settings.etcd3.cacert or settings.etcd3.cert):
+        yield warning("etcd3.protocol", "is http: cacert and cert have no effect", "write protocol: https")
     seeded = settings.bootstrap.dcs.get("postgresql")
     cluster = seeded.get("parameters") if isinstance(seeded, Mapping) else None
     cluster_names = cluster if isinstance(cluster, Mapping) else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -45,7 +45,9 @@ class Role(Section):
     sslmode: SslMode = option("", "libpq's sslmode; empty: libpq's default.")
     sslcert: AbsolutePath = option("", "Client certificate.")
     sslkey: AbsolutePath = option("", "Key of the client certificate.")
-    sslpassword: Secret = option(None, "Password of that key.")
+    sslpassword: Secret = option(
+        None, "Password of that key. Only `pgbouncer` can be given one: the server's roles need a key without."
+    )
     sslrootcert: AbsolutePath = option("", "CA certificates that the server's is checked with.")
     sslcrl: AbsolutePath = option("", "Certificate revocation list.")
 
@@ -58,11 +60,12 @@ class Role(Section):
 class Superuser(Role):
     """The superuser: hamgr's own connection, and initdb's role."""
 
-    username: Plain = option("postgres", "Name of the role.", env="SUPERUSER_USERNAME", sample="postgres", min_length=1)
+    env_prefix: ClassVar[str] = "SUPERUSER_"
+
+    username: Plain = option("postgres", "Name of the role.", sample="postgres", min_length=1)
     password: Secret = option(
         None,
         "Its password; not needed with a client certificate or a passfile.",
-        env="SUPERUSER_PASSWORD",
         sample="change-me-1",
     )
 
@@ -70,13 +73,12 @@ class Superuser(Role):
 class Replication(Role):
     """The role that replicas stream and clone as."""
 
-    username: Plain = option(
-        "replicator", "Name of the role.", env="REPLICATION_USERNAME", sample="replicator", min_length=1
-    )
+    env_prefix: ClassVar[str] = "REPLICATION_"
+
+    username: Plain = option("replicator", "Name of the role.", sample="replicator", min_length=1)
     password: Secret = option(
         None,
         "Its password; not needed with a client certificate or a passfile.",
-        env="REPLICATION_PASSWORD",
         sample="change-me-2",
     )
 
@@ -84,8 +86,10 @@ class Replication(Role):
 class Rewind(Role):
     """The role that pg_rewind reads the new leader as. Empty username: the superuser."""
 
-    username: Plain = option("", "Name of the role; empty: the superuser rewinds.", env="REWIND_USERNAME")
-    password: Secret = option(None, "Its password.", env="REWIND_PASSWORD")
+    env_prefix: ClassVar[str] = "REWIND_"
+
+    username: Plain = option("", "Name of the role; empty: the superuser rewinds.")
+    password: Secret = option(None, "Its password.")
 
 
 class ServerAuthentication(Section):
@@ -112,7 +116,9 @@ class PostgresqlSection(Section):
         sample="10.0.0.11:5432",
     )
     proxy_address: ServerAddress | None = option(
-        None, "Address of a connection pool before this server, published as `proxy_url`."
+        None,
+        "Address of a connection pool before this server, published as `proxy_url`.",
+        env="POSTGRESQL_PROXY_ADDRESS",
     )
     data_dir: DataDirectory = option(
         ...,

@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 from hamgr.settings.dynamic import DynamicSettings
 from hamgr.settings.kinds import NAMES
 from hamgr.settings.problem import join
-from hamgr.settings.section import Section, about, list_section_of, section_of
+from hamgr.settings.section import Section, about, list_section_of, section_of, variable_of
 from hamgr.settings.shown import shown
 from hamgr.settings.source import PREFIXES
 from hamgr.settings.table import Settings
@@ -36,7 +36,7 @@ every key with its origin, and prints the failover budget that follows from the 
 
 - **Times** are seconds (`5`, `0.5`) or `500ms`, `5s`, `1min`, `2h`, `1d`. **Sizes** are bytes or `512kB`, `1MB`, `2GB`.
 - **Environment**: an option with a variable takes it as `HAMGR_…` or `PATRONI_…`. HAMGR_ wins over PATRONI_, both
-  win over the file. An empty variable counts as not set.
+  win over the file. An empty variable counts as not set; one of these names that nothing reads is a warning.
 - **Dynamic configuration** lives in etcd and is the same for all members. `bootstrap.dcs` of the file only seeds it
   when the cluster is made; afterwards `hamgr edit-config` changes it.
 - The column *Patroni* compares: key and meaning as Patroni's, the same with another default, or hamgr's own.
@@ -101,10 +101,10 @@ def _sections(model: type[Section], at: str, title: str) -> Iterator[str]:
     heading = title or f"`{at}`"
     yield f"### {heading}\n\n{cleandoc(model.__doc__ or '')}\n"
     hints = get_type_hints(model, include_extras=True)
-    plain = {key: info for key, info in model.model_fields.items() if section_of(info) is None}
+    plain = [key for key, info in model.model_fields.items() if section_of(info) is None]
     if plain:
         yield "| key | type | default | meaning | Patroni |\n|---|---|---|---|---|"
-        yield "\n".join(_row(join(at, key), info, hints[key]) for key, info in plain.items()) + "\n"
+        yield "\n".join(_row(model, at, key, hints[key]) for key in plain) + "\n"
     for key, info in model.model_fields.items():
         inner, item = section_of(info), list_section_of(info)
         if inner is not None:
@@ -113,11 +113,11 @@ def _sections(model: type[Section], at: str, title: str) -> Iterator[str]:
             yield from _sections(item, f"{join(at, key)}[]", "")
 
 
-def _row(path: str, info: FieldInfo, hint: Any) -> str:
+def _row(model: type[Section], at: str, key: str, hint: Any) -> str:
+    info, path, variable = model.model_fields[key], join(at, key), variable_of(model, key)
     meaning = info.description or ""
-    env = about(info).get("env")
-    if env:
-        meaning += f" `{PREFIXES[0]}{env}`"
+    if variable:
+        meaning += f" `{PREFIXES[0]}{variable}`"
     cells = (f"`{path}`", type_name(hint), _default(path, info), meaning, str(about(info).get("origin", "")))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

@@ -20,6 +20,8 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True)
     takes_any_key: ClassVar[bool] = False
+    env_prefix: ClassVar[str] = ""
+    """Where given, every option has an environment variable: this and the key's name."""
 
 
 def option(
@@ -44,6 +46,12 @@ def option(
 def about(field: FieldInfo) -> dict[str, Any]:
     """What `option` was told beyond type, default and meaning."""
     return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+
+
+def variable_of(model: type[Section], key: str) -> str:
+    """The environment variable of an option, without HAMGR_ or PATRONI_; empty: it has none."""
+    named = about(model.model_fields[key]).get("env")
+    return named or (f"{model.env_prefix}{key.upper()}" if model.env_prefix else "")
 
 
 def choices(field: FieldInfo) -> tuple[Any, ...]:

@@ -58,7 +58,17 @@ def _sorted_value(
         parts = [_sorted_section(each, item, f"{path}.{at}", patroni_at, written) for at, each in enumerate(value)]
         return [part[0] for part in parts], tuple(problem for part in parts for problem in part[1])
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return (written.get(path, str(value)) if is_number and is_text(field) else value), ()
+    return (_as_written(value, path, written) if is_number and is_text(field) else value), ()
+
+
+def _as_written(number: float, path: str, written: Mapping[str, str]) -> float | str:
+    if path in written:
+        return written[path]
+    try:
+        return str(number)
+    except ValueError:
+        # Of more digits than Python writes: no text that anybody meant.
+        return number
 
 
 def _sorted_section(

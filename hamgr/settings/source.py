@@ -9,12 +9,23 @@ from typing import Any
 
 import yaml
 
-from hamgr.settings.problem import Problem, SettingsError, join
-from hamgr.settings.section import Section, about, list_section_of, section_of
+from hamgr.settings.problem import Problem, SettingsError, join, nearest, warning
+from hamgr.settings.section import Section, list_section_of, section_of, variable_of
 from hamgr.settings.table import Settings
 
 PREFIXES = ("HAMGR_", "PATRONI_")
 """Of the environment's variables; the first wins."""
+READ_ELSEWHERE = frozenset(
+    name
+    for names in (
+        "CONFIG RUNTIME_DIR SIM_SEEDS BENCH_ARGUMENTS VENV SYSTEMD_TRIO",
+        # Of docker-compose.yml, which hands most of them to all containers.
+        "APP_DATABASE APP_PASSWORD APP_USER BASE BIND DB1_PORT DB2_PORT DB3_PORT DB_MEMORY HAPROXY_PORT MEMBER_FILE",
+        "MEMLOCK NET POOL_ADMIN_PASSWORD POOL_ADMIN_USER POOL_PORT PROMETHEUS_PORT READ_PORT RTPRIO TAG WRITE_PORT",
+    )
+    for name in names.split()
+)
+"""Variables HAMGR_… that are no option's."""
 MAX_DEPTH = 12
 
 
@@ -88,6 +99,9 @@ def _numbers(node: yaml.Node, at: str, depth: int) -> Iterator[tuple[str, str]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield from _numbers(value, join(at, str(key.value)), depth + 1)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, entry in enumerate(node.value):
+            yield from _numbers(entry, join(at, str(number)), depth + 1)
     elif isinstance(node, yaml.ScalarNode) and node.tag in (
         "tag:yaml.org,2002:int",
         "tag:yaml.org,2002:float",
@@ -107,15 +121,31 @@ def add_environment(source: Source, environ: Mapping[str, str]) -> None:
         _fill_in(source, key, name, variable, environ[variable])
 
 
+def unread_variables(environ: Mapping[str, str]) -> Iterator[Problem]:
+    """A warning for each variable that looks like an option's and is none's."""
+    options = [name for _, name in environment_names(Settings)] + [name for *_, name in _entry_names()]
+    read = {prefix + part for prefix in PREFIXES for name in options for part in _synonyms(name)}
+    read |= {PREFIXES[0] + name for name in READ_ELSEWHERE}
+    for name in sorted(environ):
+        if name.startswith(PREFIXES) and environ[name] and name not in read:
+            hint = nearest(name, read) if name.startswith(PREFIXES[0]) else "hamgr has no such option"
+            yield warning(name, "this variable of the environment has no effect", hint)
+
+
 def _of_entries(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """Key of a list of sections, option of its entries, and the variable that is set for it."""
+    for key, name, env in _entry_names():
+        variable = next((prefix + env for prefix in PREFIXES if environ.get(prefix + env)), None)
+        if variable is not None:
+            yield key, name, variable
+
+
+def _entry_names() -> Iterator[tuple[str, str, str]]:
+    """Key of a list of sections, option of its entries, and its variable (without prefix)."""
     for key, info in Settings.model_fields.items():
         entry = list_section_of(info)
-        for name, part in entry.model_fields.items() if entry is not None else ():
-            env = about(part).get("env")
-            variable = next((prefix + env for prefix in PREFIXES if env and environ.get(prefix + env)), None)
-            if variable is not None:
-                yield key, name, variable
+        if entry is not None:
+            yield from ((key, name, variable) for name, variable in environment_names(entry))
 
 
 def _fill_in(source: Source, key: str, name: str, variable: str, value: str) -> None:
@@ -133,8 +163,8 @@ def environment_names(model: type[Section], at: str = "") -> Iterator[tuple[str,
         inner = section_of(info)
         if inner is not None:
             yield from environment_names(inner, join(at, key))
-        elif about(info).get("env"):
-            yield join(at, key), str(about(info)["env"])
+        elif variable_of(model, key):
+            yield join(at, key), variable_of(model, key)
 
 
 def _synonyms(name: str) -> tuple[str, ...]:

@@ -82,6 +82,8 @@ class BasicAuthentication(Section):
 class CtlAuthentication(Section):
     """What the command line says to `restapi.authentication`; empty: the same user and password."""
 
+    env_prefix: ClassVar[str] = "CTL_"
+
     username: str = option("", "User of HTTP basic authentication.")
     password: Secret = option(None, "Its password.")
 
@@ -99,16 +101,23 @@ class RestapiSection(Section):
         sample="10.0.0.11:8008",
     )
     authentication: BasicAuthentication = Field(default=BasicAuthentication())
-    certfile: AbsolutePath = option("", "Server certificate (PEM); with one the API speaks HTTPS.")
-    keyfile: AbsolutePath = option("", "Key of the certificate; empty: in `certfile`.")
-    keyfile_password: Secret = option(None, "Password of the key.")
-    cafile: AbsolutePath = option("", "CA certificates that client certificates are checked with.")
+    certfile: AbsolutePath = option(
+        "", "Server certificate (PEM); with one the API speaks HTTPS.", env="RESTAPI_CERTFILE"
+    )
+    keyfile: AbsolutePath = option("", "Key of the certificate; empty: in `certfile`.", env="RESTAPI_KEYFILE")
+    keyfile_password: Secret = option(None, "Password of the key.", env="RESTAPI_KEYFILE_PASSWORD")
+    cafile: AbsolutePath = option(
+        "", "CA certificates that client certificates are checked with.", env="RESTAPI_CAFILE"
+    )
     verify_client: Literal["none", "optional", "required"] = option(
         "none",
         "`required`: every request needs a client certificate; `optional`: only those that change something.",
+        env="RESTAPI_VERIFY_CLIENT",
     )
-    allowlist: Networks = option((), "Addresses and networks that may send requests that change something.")
-    allowlist_include_members: bool = option(False, "Members may, too.")
+    allowlist: Networks = option(
+        (), "Addresses and networks that may send requests that change something.", env="RESTAPI_ALLOWLIST"
+    )
+    allowlist_include_members: bool = option(False, "Members may, too.", env="RESTAPI_ALLOWLIST_INCLUDE_MEMBERS")
     http_extra_headers: Headers = option({}, "Headers added to every answer.")
 
 
@@ -165,8 +174,8 @@ class TagsSection(Section):
         None, "Of equally advanced members the one with the highest leads; 0: never leads.", shown="1", ge=0
     )
     sync_priority: int | None = option(None, "As failover_priority, for the synchronous set.", shown="1", ge=0)
-    replicatefrom: str = option("", "Member to stream from instead of the leader.")
-    nostream: bool = option(False, "No streaming, only the archive.")
+    replicatefrom: str = option("", "Shown, without effect: every replica streams from the leader.")
+    nostream: bool = option(False, "Shown, without effect: every replica streams.")
 
 
 class WatchdogSection(Section):
@@ -188,7 +197,7 @@ class LogSection(Section):
 
     level: Annotated[str, AfterValidator(_level)] = option("INFO", "Least level that is written.", env="LOG_LEVEL")
     format: str = option("text", "`text` or `json`.", origin="Patroni: a Python format")
-    type: Literal["", "plain", "json"] = option("", "Patroni's name for the format: `plain` is text.")
+    type: Literal["", "plain", "json"] = option("", "Patroni's name for the format: `plain` is text.", env="LOG_TYPE")
 
     @property
     def is_json(self) -> bool:
@@ -208,6 +217,8 @@ class RecorderSection(Section):
 
 class CtlSection(Section):
     """How the command line talks to the REST servers."""
+
+    env_prefix: ClassVar[str] = "CTL_"
 
     insecure: bool = option(False, "Certificates are not checked.")
     cacert: AbsolutePath = option("", "CA certificates; empty: `restapi.cafile`.")

@@ -39,10 +39,12 @@ DONE = Outcome(Result.DONE)
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    before = LOGGER.handlers[:], LOGGER.propagate, LOGGER.level
+    loggers = LOGGER, module.REST_LOGGER
+    before = [(each.handlers[:], each.filters[:], each.propagate, each.level) for each in loggers]
     yield
-    LOGGER.handlers[:], LOGGER.propagate = before[0], before[1]
-    LOGGER.setLevel(before[2])
+    for logger, (handlers, filters, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.filters[:], logger.propagate = handlers, filters, propagate
+        logger.setLevel(level)
 
 
 def decided(journal: Journal, reason: Reason, rule: str = "steady") -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from hamgr.agent import translate
+from hamgr.core.health import tags_as_json
+from hamgr.dcs.codec import encode_tags
 from hamgr.postgres.config import LogicalSlot, LogicalSlots
 from hamgr.settings import Loaded, load
 
@@ -115,6 +117,12 @@ def test_etcd_is_reached_as_the_file_says_within_the_clusters_limit(loaded: Load
     assert config.timeout_s == loaded.seed.policy().retry_timeout_s
 
 
+def test_an_etcd_whose_url_says_https_is_spoken_to_by_tls(tmp_path: Path) -> None:
+    by_url = PATRONI.replace("hosts: [10.0.0.11:2379, 10.0.0.12:2379]", "url: https://10.0.0.11:2379")
+    loaded = loaded_from(tmp_path, by_url)
+    assert translate.etcd_config(loaded.settings, loaded.seed.policy()).protocol == "https"
+
+
 def test_members_of_one_cluster_do_not_all_ask_the_same_etcd_first(loaded: Loaded) -> None:
     named = [loaded.settings.model_copy(update={"name": f"pg{number}"}) for number in range(9)]
     first = [translate.etcd_config(settings, loaded.seed.policy()).hosts[0] for settings in named]
@@ -175,6 +183,30 @@ def test_pg_hba_of_the_member_then_of_the_cluster_then_of_the_bootstrap(
     )
     dynamic = dynamic.model_copy(update={"postgresql": with_lines(dynamic.postgresql, clusters)})
     assert translate.hba_of(settings, dynamic) == chosen
+
+
+def test_the_password_of_a_pools_key_arrives_and_no_other_does(tmp_path: Path) -> None:
+    pools = "pgbouncer: [{sslcert: /c, sslkey: /k, sslpassword: secret-key}]\n"
+    roles = PATRONI
+    for name in ("postgres", "replicator", "rewinder"):
+        roles = roles.replace(f"username: {name},", f"username: {name}, sslpassword: secret-key,")
+    loaded = loaded_from(tmp_path, roles + pools)
+    assert sum(problem.path.endswith(".sslpassword") for problem in loaded.warnings) == 3
+    front = translate.front(loaded.settings)
+    assert front.pools[0].fields["sslpassword"] == "secret-key"
+    assert front.pools[0].fields["sslkey"] == "/k"
+    config = translate.server_config(loaded.settings, loaded.seed)
+    assert config.rewind is not None
+    assert not any("sslpassword" in role.options for role in (config.superuser, config.replication, config.rewind))
+    assert "secret-key" not in repr((front, config, loaded))
+
+
+def test_tags_that_have_no_effect_show_as_patroni_shows_them(tmp_path: Path) -> None:
+    tagged = PATRONI.replace("  datacenter: east", "  datacenter: east\n  replicatefrom: pg2\n  nostream: true")
+    tags = translate.tags_of(loaded_from(tmp_path, tagged).settings.tags)
+    assert tags.extra == {"replicatefrom": "pg2", "nostream": True, "datacenter": "east"}
+    assert tags_as_json(tags)["replicatefrom"] == "pg2"
+    assert encode_tags(tags)["nostream"] is True
 
 
 def test_rewind_without_a_role_of_its_own_is_the_superusers(tmp_path: Path) -> None:

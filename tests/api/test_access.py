@@ -116,7 +116,11 @@ async def test_address_forms(address: str, allowed: bool) -> None:
 
 async def test_member_whose_name_does_not_resolve_opens_nothing() -> None:
     config = ApiConfig(allowlist_include_members=True)
-    members = (Member("two", api_url="http://no-such-host.invalid:8008/patroni"), Member("three", api_url="::"))
+    members = (
+        Member("two", api_url="http://no-such-host.invalid:8008/patroni"),
+        Member("three", api_url="::"),
+        Member("four", api_url="http://[::bad:8008/patroni"),
+    )
     denial = await denial_of(config, Caller("10.0.0.1", False, None), members)
     assert denial is not None
     assert denial.code == 403

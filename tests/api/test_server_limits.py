@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from fake_agent import FakeAgent, Serve
 
+from hamgr.agent import journal
 from hamgr.api import server
 from hamgr.api.config import ApiBroken, ApiConfig
 from hamgr.api.port import Answer
@@ -75,6 +77,42 @@ async def test_nonsense_is_400_and_the_server_goes_on(serve: Serve, raw: bytes) 
     assert b" 400 " in (await talk(running.address[1], raw)).partition(b"\r\n")[0]
     good = await talk(running.address[1], b"GET /primary HTTP/1.0\r\n\r\n")
     assert good.startswith(b"HTTP/1.0 200")
+
+
+@pytest.fixture
+def _log_as_before() -> Iterator[None]:
+    loggers = journal.LOGGER, journal.REST_LOGGER
+    before = [(each.handlers[:], each.filters[:], each.propagate, each.level) for each in loggers]
+    yield
+    for logger, (handlers, filters, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.filters[:], logger.propagate = handlers, filters, propagate
+        logger.setLevel(level)
+
+
+@pytest.mark.usefixtures("_log_as_before")
+@pytest.mark.parametrize(("level", "lines"), [("INFO", 0), ("DEBUG", 2)])
+async def test_nonsense_of_anybody_does_not_fill_the_log(
+    serve: Serve, capsys: pytest.CaptureFixture[str], level: str, lines: int
+) -> None:
+    running = await serve(ApiConfig(port=0))
+    journal.set_up(level, as_json=False)
+    for raw in (b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET / HTTP/1.1\r\nA: b\r\nA b\r\n\r\n"):
+        assert b" 400 " in (await talk(running.address[1], raw)).partition(b"\r\n")[0]
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == lines
+    assert all("DEBUG Error handling request from 127.0.0.1" in line for line in told)
+
+
+@pytest.mark.usefixtures("_log_as_before")
+async def test_a_defect_in_an_answer_is_in_the_log_as_everything_else_is(
+    serve: Serve, agent: FakeAgent, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = await serve(ApiConfig(port=0))
+    journal.set_up("INFO", as_json=True)
+    agent.failure = ZeroDivisionError("a defect")
+    assert b" 500 " in await talk(running.address[1], b"POST /reload HTTP/1.0\r\n\r\n")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ZeroDivisionError" in json.loads(line)["traceback"]
 
 
 async def test_bytes_that_are_no_text_in_path_and_query_are_answered(serve: Serve) -> None:

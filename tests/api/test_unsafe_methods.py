@@ -106,6 +106,9 @@ async def test_order_reaches_the_agent(
         ("/switchover", {"leader": "one", "scheduled_at": "2999-01-01T00:00"}, 400, "Timezone"),
         ("/switchover", {"leader": "one", "scheduled_at": "2001-01-01T00:00Z"}, 422, "in the past"),
         ("/switchover", {"leader": "one", "scheduled_at": "tomorrow"}, 422, "ISO 8601"),
+        ("/switchover", {"leader": "one", "scheduled_at": "9999-12-31T23:59:59-23:59"}, 422, "so late"),
+        ("/switchover", {"leader": "one", "scheduled_at": "9999-12-31T23:59:59.999999Z"}, 422, "so late"),
+        ("/switchover", {"leader": "one", "scheduled_at": "0001-01-01T00:00:00+23:59"}, 422, "in the past"),
         ("/switchover", {"leader": "one", "scheduled_at": 5}, 400, "must be a string"),
         ("/failover", {"leader": "one"}, 400, "specific candidate"),
         ("/failover", {"candidate": "two", "scheduled_at": FUTURE}, 400, "can't be scheduled"),
@@ -156,6 +159,13 @@ async def test_agents_answer_is_passed_on(client: aiohttp.ClientSession, agent: 
     assert (status, json.loads(text)) == (200, {"ttl": 3})
     agent.failure = Unavailable("etcd does not answer")
     assert await send(client, "POST", "/reload", None) == (503, "etcd does not answer")
+
+
+async def test_reason_that_quotes_what_is_no_text_is_sent_all_the_same(
+    client: aiohttp.ClientSession, agent: FakeAgent
+) -> None:
+    agent.answer = Answer(400, "error: \ud800: unknown key")
+    assert await send(client, "PATCH", "/config", {"\ud800": 1}) == (400, "error: ?: unknown key")
 
 
 async def test_text_is_never_markup(client: aiohttp.ClientSession) -> None:

@@ -37,3 +37,14 @@ def test_sql_comes_from_a_file_too_but_from_one_place(empty: World, server_port:
     assert empty.run(*arguments, stdin="select 2 as n").output == "n\n2\n"
     assert empty.run(*arguments, "-c", "select 1").exit_code == 2
     assert empty.run(*arguments[:-4]).exit_code == 2
+
+
+def test_columns_of_the_same_name_all_show(empty: World, server_port: int) -> None:
+    empty.add_member("p1", server_port, with_rest=False)
+    arguments = ["query", *LOGIN, "-m", "p1", "-c", "select 1 as n, 2 as n, 3 as n_2, 4 as n", "--format"]
+    assert json.loads(empty.run(*arguments, "json").output) == [{"n": 1, "n_3": 2, "n_2": 3, "n_4": 4}]
+    assert empty.run(*arguments, "yaml").output == "- n: 1\n  n_3: 2\n  n_2: 3\n  n_4: 4\n"
+    assert empty.run(*arguments, "tsv").output == "n\tn_3\tn_2\tn_4\n1\t2\t3\t4\n"
+    pretty = empty.run(*arguments, "pretty").output
+    assert "| n | n | n_2 | n |" in pretty
+    assert "| 1 | 2 | 3   | 4 |" in pretty

@@ -93,6 +93,14 @@ def test_list_says_when_a_switchover_is_due(world: World) -> None:
     assert " Switchover scheduled at 2099-01-01T02:00:00+00:00, from p1 to p2\n" in world.run("list").output
 
 
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+def test_list_shows_the_members_also_beside_a_time_that_is_none_in_utc(world: World, at: str) -> None:
+    world.put("failover", {"leader": "p1", "scheduled_at": at})
+    result = world.run("list")
+    assert result.exit_code == 0
+    assert "p1" in result.output
+
+
 def test_list_of_two_clusters_is_one_json_list(world: World) -> None:
     rows = json.loads(world.run("list", world.scope, "nowhere", world.scope, "-f", "json").output)
     assert [row["Member"] for row in rows] == ["p1", "p2", "p3"] * 2

@@ -194,6 +194,13 @@ def test_time_in_the_past_is_refused(world: World) -> None:
     assert "is in the past" in result.output
 
 
+def test_time_that_is_none_in_utc_is_refused(world: World) -> None:
+    result = world.run("switchover", "--scheduled", "9999-12-31T23:59:59-23:59", "--force")
+    assert result.exit_code == 1
+    assert "is no time in UTC" in result.output
+    assert world.agents["p1"].calls == []
+
+
 def test_failover_asks_the_candidate_first(world: World) -> None:
     world.delete("leader")
     act = hand_over(world, "p2")

@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from typing import TypeVar
 import pytest
 from pglab import Lab, as_root, at, has_all_of, streams, wait_until
 
+from hamgr.api.samples import epoch_of
 from hamgr.core.quorum import SyncRule
 from hamgr.core.server import Phase
 from hamgr.postgres import configuration, health, knock, sql
@@ -239,6 +241,12 @@ async def test_a_standby_whose_default_is_serializable_is_seen(lab: Lab) -> None
     two = await lab.standby(await lab.primary(parameters=serializable), parameters=serializable)
     assert (await two.probe()).is_replica
     assert (await two.received()).streaming
+
+
+@pytest.mark.parametrize("style", ["German", "SQL, DMY"])
+async def test_times_are_read_whatever_the_servers_date_style_is(lab: Lab, style: str) -> None:
+    one = await lab.primary(parameters={"datestyle": style, "timezone": "Europe/Berlin"})
+    assert epoch_of((await one.probe()).started_at) == pytest.approx(time.time(), abs=3600)
 
 
 async def test_a_commit_that_is_refused_is_an_illness_in_the_servers_words(

@@ -10,8 +10,9 @@ from hamgr.core.policy import Policy
 from hamgr.settings import DynamicSettings, parse_dynamic
 from hamgr.settings.relations import MIN_RENEWALS, adjust_timings, timing_problems, usable_s
 
+HUGE = (10**400, -(10**400), "9" * 400, "9" * 400 + "MB", "9" * 400 + "d")
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    st.none() | st.booleans() | st.integers() | st.sampled_from(HUGE) | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
@@ -81,6 +82,14 @@ def test_impossible_ttl_is_an_error_and_the_default_stands(ttl):
     settings, problems = parse_dynamic({"ttl": ttl})
     assert settings.ttl == 5
     assert ttl is None or [each.path for each in problems if each.is_error] == ["ttl"]
+
+
+@pytest.mark.parametrize("key", DynamicSettings.model_fields)
+@pytest.mark.parametrize("value", [*HUGE, 16**4000], ids=range(len(HUGE) + 1))
+def test_a_number_beyond_all_measure_is_an_error_of_its_key(key, value):
+    settings, problems = parse_dynamic({key: value})
+    assert [each.path for each in problems if each.is_error] == [key]
+    assert settings == parse_dynamic({})[0]
 
 
 def test_wrong_key_costs_itself_and_not_its_section():

@@ -88,6 +88,13 @@ def test_number_written_as_password_keeps_its_digits(load_text):
     assert password.get_secret_value() == "0123"
 
 
+def test_number_written_as_password_of_a_pool_keeps_its_digits(load_text, least_file):
+    pools = "pgbouncer:\n- {port: 1, password: 0123456}\n- {port: 2, username: 007, password: 1e3}\n"
+    one, two = load_text(yaml.safe_dump(least_file) + pools).settings.pgbouncer
+    assert one.password.get_secret_value() == "0123456"
+    assert (two.username, two.password.get_secret_value()) == ("007", "1e3")
+
+
 def test_key_that_nobody_knows_is_an_error_with_the_nearest_name(problems_of):
     problem = problems_of({"postgresql": {"data_dri": "/x"}})["postgresql.data_dri"]
     assert problem.is_error
@@ -142,6 +149,19 @@ def test_endpoints_are_a_list_or_a_comma_separated_text(load_with, hosts):
     )
 
 
+@pytest.mark.parametrize("host", ["db1", f"{'a' * 63}.example", "db1.example.", "::1", "fe80::1%eth0.100"])
+def test_names_that_a_look_up_takes_are_taken(load_with, host):
+    written = f"[{host}]:8008" if ":" in host else f"{host}:8008"
+    assert load_with({"restapi": {"connect_address": written}}).settings.rest_address == Address(host, 8008)
+
+
+@pytest.mark.parametrize("hosts", [[None], [""], ",", " , "])
+def test_a_list_without_an_endpoint_is_told(problems_of, hosts):
+    problem = problems_of({"etcd3": {"hosts": hosts}})["etcd3.hosts"]
+    assert problem.is_error
+    assert "names no endpoint" in problem.text
+
+
 def test_endpoint_as_url_says_protocol_too(load_with):
     etcd = load_with({"etcd3": {"hosts": None, "url": "https://etcd.example:2379"}}).settings.etcd3
     assert etcd.endpoints == (Address("etcd.example", 2379),)
@@ -170,6 +190,9 @@ def test_endpoint_as_url_says_protocol_too(load_with):
         ({"postgresql": {"listen": "::1:5432"}}, "postgresql.listen"),
         ({"postgresql": {"connect_address": "0.0.0.0:5432"}}, "postgresql.connect_address"),
         ({"postgresql": {"connect_address": None}}, "postgresql.connect_address"),
+        ({"postgresql": {"connect_address": "10..0.0.1:5432"}}, "postgresql.connect_address"),
+        ({"restapi": {"connect_address": ".db1:8008"}}, "restapi.connect_address"),
+        ({"restapi": {"connect_address": f"{'a' * 64}.example:8008"}}, "restapi.connect_address"),
         ({"postgresql": {"connect_address": "10.0.0.1:8008"}}, "restapi.connect_address"),
         ({"postgresql": {"parameters": {"work mem": 1}}}, "postgresql.parameters"),
         ({"postgresql": {"parameters": {"work_mem": "1\nport = 1"}}}, "postgresql.parameters"),
@@ -300,6 +323,7 @@ def test_environment_wins_over_file_and_hamgr_over_patroni(load_with):
         "PATRONI_ETCD_HOSTS": "'e1:1','e2:2'",
         "HAMGR_REPLICATION_PASSWORD": "0815",
         "HAMGR_RESTAPI_USERNAME": "ops",
+        "HAMGR_RESTAPI_PASSWORD": "of-ops",
     }
     loaded = load_with({}, environ)
     assert (loaded.settings.name, loaded.settings.scope) == ("db9", "other")
