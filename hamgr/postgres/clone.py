@@ -274,7 +274,7 @@ def remove_cluster(data_dir: Path) -> None:
 
 
 def keep_aside(data_dir: Path, stamp: str, keep: int = 1) -> Path | None:
-    """The cluster stands in `<data_dir>.diverged-<stamp>`, of such directories only the newest `keep` are left.
+    """The cluster stands in `<data_dir>.diverged-<stamp>`, and of others of that name the newest, `keep` together.
 
     Where the directory cannot be renamed (a mount point), it moves to a directory of that kind inside it.
     Returns its new place, None if there is no cluster. Blocking; the server must not run.
@@ -293,8 +293,10 @@ def keep_aside(data_dir: Path, stamp: str, keep: int = 1) -> Path | None:
     except OSError:
         place = _keep_inside(data_dir, stamp)
     marker.unlink(missing_ok=True)
-    kept = sorted([*data_dir.parent.glob(f"{data_dir.name}.diverged-*"), *data_dir.glob(f"{ASIDE}*")], key=_stamp)
-    for old in kept[: max(0, len(kept) - keep)]:
+    # Whatever its stamp, as the clock may have been set back: it may be the only copy of what was acknowledged.
+    found = (*data_dir.parent.glob(f"{data_dir.name}.diverged-*"), *data_dir.glob(f"{ASIDE}*"))
+    others = sorted((path for path in found if path.is_dir() and path != place), key=_stamp)
+    for old in others[: max(0, len(others) + 1 - keep)]:
         _forget(old)
     return place
 
