@@ -1,7 +1,8 @@
 """New data directories: initdb for the first member, a base backup for the others; old ones kept aside.
 
 Both build in `<data_dir>/hamgr.unfinished` and are moved up by renames when complete, so that the data directory
-may be a mount point, and one that is interrupted at any instant is recognised by that name.
+may be a mount point, and one that is interrupted at any instant is recognised by that name. Tablespaces, and WAL in a
+directory of its own: see `elsewhere`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from psycopg import sql as composed
 from psycopg.rows import TupleRow
 
 from hamgr.core.actions import Upstream
-from hamgr.postgres import configuration, files, programs, scram
+from hamgr.postgres import configuration, elsewhere, files, programs, scram
+from hamgr.postgres import source as sources
 from hamgr.postgres.config import Credentials, ServerConfig
 from hamgr.postgres.control import ASIDE, UNFINISHED, rewind_marker
 from hamgr.postgres.disk import Disk
-from hamgr.postgres.errors import DiskFull, ServerBroken, ServerError, ServerRefused, ServerUnavailable
+from hamgr.postgres.errors import DiskFull, ServerBroken, ServerError, ServerUnavailable
 from hamgr.postgres.programs import Ended
 from hamgr.postgres.sql import Sql, connect
 
@@ -146,9 +148,11 @@ async def basebackup(
         config, source, config.replication, application_name=f"{config.name} clone"
     )
     try:
-        building = await disk.run(lambda: _prepare(config.data_dir), "prepare the data directory", REMOVE_S)
+        locations = await _tablespaces(config, source)
+        options, others = elsewhere.redirected(config.basebackup_options, locations, config.data_dir)
+        building = await disk.run(lambda: _prepare(config.data_dir, others), "prepare the data directory", REMOVE_S)
         argv = [str(bin_dir / "pg_basebackup"), "-D", str(building), "-d", conninfo, "--no-password", "--progress"]
-        argv += ["--wal-method=stream", "--checkpoint=fast", *config.basebackup_options]
+        argv += ["--wal-method=stream", "--checkpoint=fast", *options]
         ended = await _watched(argv, progress)
     except BaseException:
         with contextlib.suppress(ServerError, asyncio.CancelledError):
@@ -156,6 +160,14 @@ async def basebackup(
         raise
     await _finish(config, disk, ended, "pg_basebackup")
     await disk.run(lambda: configuration.disarm_auto_conf(config.data_dir), "clean postgresql.auto.conf")
+
+
+async def _tablespaces(config: ServerConfig, source: Upstream) -> list[str]:
+    try:
+        return await sources.tablespaces(config, source)
+    except ServerError:
+        # The pg_hba.conf there may let only replication in: tablespaces, if any, are copied straight to their places.
+        return []
 
 
 async def _watched(argv: Sequence[str], progress: Callable[[CloneProgress], None] | None) -> Ended:
@@ -217,20 +229,14 @@ def _failure(program: str, ended: Ended) -> ServerBroken | ServerUnavailable:
     return ServerBroken(f"{program}: {words}")
 
 
-def _prepare(data_dir: Path) -> Path:
-    """An empty place to build in, inside a data directory that holds no cluster. Blocking."""
+def _prepare(data_dir: Path, others: Sequence[Path] = ()) -> Path:
+    """An empty directory to build in, inside a data directory that holds no cluster; `others` elsewhere. Blocking."""
     if data_dir.exists():
         remove_unfinished(data_dir)
-    foreign = [name for name in _names(data_dir) if not name.startswith(ASIDE) and name != "lost+found"]
-    if foreign:
-        raise ServerRefused(f"{data_dir} is not empty", hint="keep it aside or remove it first")
-    existed = data_dir.exists()
-    data_dir.mkdir(parents=True, exist_ok=True)
-    if not existed:
-        data_dir.chmod(0o700)
-    building = data_dir / UNFINISHED
-    building.mkdir(mode=0o700)
-    files.sync_dir(data_dir)
+    building = elsewhere.make_room(data_dir / UNFINISHED)
+    elsewhere.note(data_dir, others)
+    for other in others:
+        elsewhere.make_room(other)
     return building
 
 
@@ -239,9 +245,11 @@ def remove_unfinished(data_dir: Path) -> None:
     building = data_dir / UNFINISHED
     if not building.exists():
         return
+    # First, while there are links to find it by.
+    elsewhere.remove(data_dir, building)
     for name in _names(data_dir):
         # Interrupted while being moved up: parts of it already stand beside the marker.
-        if name != UNFINISHED and not name.startswith(ASIDE) and name != "lost+found":
+        if name != UNFINISHED and not elsewhere.is_spared(name):
             files.remove_tree(data_dir / name)
     files.remove_tree(building)
     files.sync_dir(data_dir)
@@ -249,6 +257,7 @@ def remove_unfinished(data_dir: Path) -> None:
 
 def _move_up(data_dir: Path) -> None:
     building = data_dir / UNFINISHED
+    elsewhere.move_up(data_dir)
     data_dir.chmod(building.stat().st_mode & 0o777)
     for name in _names(building):
         os.rename(building / name, data_dir / name)
@@ -274,7 +283,7 @@ def remove_cluster(data_dir: Path) -> None:
 
 
 def keep_aside(data_dir: Path, stamp: str, keep: int = 1) -> Path | None:
-    """The cluster stands in `<data_dir>.diverged-<stamp>`, of such directories only the newest `keep` are left.
+    """The cluster stands in `<data_dir>.diverged-<stamp>`, and of others of that name the newest, `keep` together.
 
     Where the directory cannot be renamed (a mount point), it moves to a directory of that kind inside it.
     Returns its new place, None if there is no cluster. Blocking; the server must not run.
@@ -285,7 +294,7 @@ def keep_aside(data_dir: Path, stamp: str, keep: int = 1) -> Path | None:
     # Renaming a symbolic link would leave the cluster where it is.
     data_dir = Path(os.path.realpath(data_dir))
     beside = data_dir.with_name(f"{data_dir.name}.diverged-{stamp}")
-    _keep_wal_aside(data_dir, stamp)
+    elsewhere.keep_aside(data_dir, stamp, half_done=marker)
     try:
         os.rename(data_dir, beside)
         data_dir.mkdir(mode=0o700)
@@ -293,31 +302,13 @@ def keep_aside(data_dir: Path, stamp: str, keep: int = 1) -> Path | None:
     except OSError:
         place = _keep_inside(data_dir, stamp)
     marker.unlink(missing_ok=True)
-    kept = sorted([*data_dir.parent.glob(f"{data_dir.name}.diverged-*"), *data_dir.glob(f"{ASIDE}*")], key=_stamp)
-    for old in kept[: max(0, len(kept) - keep)]:
-        _forget(old)
+    # Whatever its stamp, as the clock may have been set back: it may be the only copy of what was acknowledged.
+    found = (*data_dir.parent.glob(f"{data_dir.name}.diverged-*"), *data_dir.glob(f"{ASIDE}*"))
+    others = sorted((path for path in found if path.is_dir() and path != place), key=_stamp)
+    for old in others[: max(0, len(others) + 1 - keep)]:
+        elsewhere.forget(old)
+        shutil.rmtree(old)
     return place
-
-
-def _keep_wal_aside(data_dir: Path, stamp: str) -> None:
-    """WAL that lies elsewhere is kept aside, too, beside where it was: a clone with `waldir` wants that place empty."""
-    link = data_dir / "pg_wal"
-    if not link.is_symlink():
-        return
-    there = Path(os.path.realpath(link))
-    beside = there.with_name(f"{there.name}.diverged-{stamp}")
-    os.rename(there, beside)
-    link.unlink()
-    link.symlink_to(beside)
-
-
-def _forget(old: Path) -> None:
-    wal = old / "pg_wal"
-    elsewhere = Path(os.path.realpath(wal)) if wal.is_symlink() else None
-    shutil.rmtree(old)
-    # Only what was kept aside with it: an older one may still name the place where WAL is written now.
-    if elsewhere is not None and ".diverged-" in elsewhere.name:
-        shutil.rmtree(elsewhere, ignore_errors=True)
 
 
 def _keep_inside(data_dir: Path, stamp: str) -> Path:
@@ -327,7 +318,7 @@ def _keep_inside(data_dir: Path, stamp: str) -> Path:
     building = data_dir / UNFINISHED
     building.mkdir(mode=0o700, exist_ok=True)
     for name in _names(data_dir):
-        if not name.startswith(ASIDE) and name not in ("lost+found", UNFINISHED):
+        if name != UNFINISHED and not elsewhere.is_spared(name):
             os.rename(data_dir / name, place / name)
     files.sync_dir(data_dir)
     building.rmdir()

@@ -79,24 +79,8 @@ def _escaped(text: str) -> str:
 
 
 def remove_tree(path: Path) -> None:
-    """Nothing is left of this directory, nor in the directories that its pg_wal and tablespace links lead to."""
-    links = [path / "pg_wal"]
-    with contextlib.suppress(OSError):
-        links += list((path / "pg_tblspc").iterdir())
-    for link in links:
-        if link.is_symlink():
-            _empty(Path(os.path.realpath(link)))
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
+    """There is no such file or directory. Where links lead, all stays."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-
-
-def _empty(directory: Path) -> None:
-    if not directory.is_dir():
-        return
-    for entry in directory.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+    else:
+        path.unlink(missing_ok=True)

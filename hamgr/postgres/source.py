@@ -89,6 +89,16 @@ async def read_wal(
         return bytes((await _rows(connection, reading, timeout_s))[0][0] or b"")
 
 
+async def tablespaces(config: ServerConfig, upstream: Upstream, *, timeout_s: float = 3.0) -> list[str]:
+    """Where `upstream` has tablespaces outside of its data directory. Asked as `holds_segment`."""
+    listing = """
+    SELECT location FROM pg_catalog.pg_tablespace, pg_catalog.pg_tablespace_location(oid) AS location
+     WHERE location LIKE '/%'"""
+    connection = await _connect(config, upstream, config.rewind_role, timeout_s, dbname=sql.DATABASE)
+    async with connection:
+        return [row[0] for row in await _rows(connection, listing, timeout_s)]
+
+
 async def _connect(
     config: ServerConfig, upstream: Upstream, role: Credentials, timeout_s: float, **more: str
 ) -> sql.Connection:

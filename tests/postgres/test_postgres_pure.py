@@ -163,6 +163,15 @@ def test_only_the_newest_directories_are_kept_aside(pg_tmp: Path) -> None:
     assert sorted(path.name for path in pg_tmp.iterdir()) == ["d.diverged-2", "d.diverged-3"]
 
 
+def test_directory_just_kept_aside_is_never_forgotten_though_the_clock_was_set_back(pg_tmp: Path) -> None:
+    directory = pg_tmp / "d"
+    for stamp in ("20260101T120000Z", "20260101T110000Z"):
+        _tree(directory)
+        place = clone.keep_aside(directory, stamp)
+        directory.rmdir()
+    assert list(pg_tmp.iterdir()) == [place]
+
+
 def test_wal_that_lies_elsewhere_is_kept_aside_and_its_place_is_free_again(pg_tmp: Path) -> None:
     elsewhere = pg_tmp / "disk" / "wal"
     for stamp in ("1", "2"):
