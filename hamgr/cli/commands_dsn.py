@@ -93,8 +93,8 @@ def dsn(
 ) -> None:
     """Print `host=... port=...` of a member; without options the leader's.
 
-    With --multi-host the string holds in every state of the cluster: it names all members, and libpq takes whichever
-    is of the role when it connects.
+    With --multi-host the string holds in every state of the cluster: it names all members that are up, and libpq takes
+    whichever is of the role when it connects. Whoever is away is left out, and named in a note on standard error.
     """
     view = connect(globals_, cluster_name).read_or_recall()
     if not multi_host and attributes is None:

@@ -37,7 +37,9 @@ force_option = click.option("--force", is_flag=True, help="Do not ask.")
 @click.option("--any", "only_one", is_flag=True, help="One of the members only.")
 @click.option("--pg-version", help="Only members whose PostgreSQL is older than this.")
 @click.option("--pending", is_flag=True, help="Only members that need a restart.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds for the start.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait for each restart."
+)
 @force_option
 @click.pass_obj
 def restart(
@@ -50,7 +52,7 @@ def restart(
     timeout_s: float | None,
     force: bool,
 ) -> None:
-    """Restart members' servers one after the other, the leader last."""
+    """Restart members' servers one after the other, the leader last. Ends at the first that does not come up again."""
     site, members = _members(globals_, names, role, "restart", force=force)
     if only_one:
         members = members[:1]
@@ -58,8 +60,21 @@ def restart(
     options = {"postgres_version": pg_version, "timeout": timeout_s, "restart_pending": pending or None}
     body = {key: value for key, value in options.items() if value is not None}
     bound_s = RESTART_TIMEOUT_S if timeout_s is None else timeout_s + ORDER_TIMEOUT_S
-    failed = [m.name for m in members if not _order(site, m, "restart", "/restart", body, bound_s)]
+    failed: list[str] = []
+    for number, member in enumerate(members, start=1):
+        if _order(site, member, "restart", "/restart", body, bound_s):
+            continue
+        failed.append(member.name)
+        left = ", ".join(each.name for each in members[number:])
+        if left and not _is_up(site, member):
+            # The same could happen to all of them, the leader last.
+            click.echo(f"Stopped: {member.name} does not run; not restarted: {left}", err=True)
+            break
     _end("restart", failed)
+
+
+def _is_up(site: Site, member: Member) -> bool:
+    return ask_all(site.rest, [member]).get(member.name, {}).get("state") in ("running", "streaming")
 
 
 @click.command("reload")

@@ -152,7 +152,9 @@ def _without_loss(policy: Policy) -> tuple[Scenario, ...]:
     why = "the server is not touched; whoever starts anew takes CPU from it"
     quiet = tuple(StageBudget(name, 0.0, busy.get(name, 0.0) / 10, busy.get(name, 0.0), why) for name in STAGES)
     store = "the other members promise to wait" if policy.failsafe_mode else "failsafe_mode is off: as cut off"
-    spared = [Scenario("agent_lost", "", "agent or guard killed, guard frozen", quiet, "replaced within the lease")]
+    left_s = _left_for_adoption_s(policy, policy.renew_interval_s)
+    remark = f"replaced within the lease, if it starts within {left_s:.1f} s"
+    spared = [Scenario("agent_lost", "", "agent or guard killed, guard frozen", quiet, remark)]
     if _frozen_agent_is_replaced(policy, policy.renew_interval_s):
         spared.append(Scenario("agent_frozen", "", "agent frozen", quiet, "replaced within the lease"))
     if policy.failsafe_mode:
@@ -162,8 +164,11 @@ def _without_loss(policy: Policy) -> tuple[Scenario, ...]:
 
 def _frozen_agent_is_replaced(policy: Policy, renewed_before_s: float) -> bool:
     """Whether a new agent leads on before the guard has to kill, if the last renewal was so long before the freeze."""
-    left_s = policy.ttl_s - policy.margin_s - KILL_BUDGET_S - renewed_before_s
-    return agent_timeout_of(policy.ttl_s) + ADOPTION_S <= left_s
+    return agent_timeout_of(policy.ttl_s) + ADOPTION_S <= _left_for_adoption_s(policy, renewed_before_s)
+
+
+def _left_for_adoption_s(policy: Policy, renewed_before_s: float) -> float:
+    return max(0.0, policy.ttl_s - policy.margin_s - KILL_BUDGET_S - renewed_before_s)
 
 
 def _by_expiry(policy: Policy) -> tuple[Scenario, ...]:

@@ -32,7 +32,8 @@ REMEDIES: dict[Code, str] = {
         "`hamgr failover --candidate MEMBER --allow-data-loss`"
     ),
     Code.NOT_IN_ROSTER: (
-        "bring back a member that was entered; if all of them are lost for good: `hamgr failover --candidate MEMBER`"
+        "bring back a member that was entered; if all of them are lost for good: "
+        "`hamgr failover --candidate MEMBER --allow-data-loss`"
     ),
     Code.PROMISED: "nothing to do: the promise ends by itself within one ttl after the leader's last word",
     Code.NO_WATCHDOG: "give the server's user the device, or set watchdog.mode to automatic",

@@ -98,6 +98,12 @@ class ServerConfig:
         return DEFAULT_SOCKET_DIR if os.access(DEFAULT_SOCKET_DIR, os.W_OK) else Path("/tmp")
 
     @property
+    def socket_directories(self) -> str:
+        """All directories in which the server makes a socket: that one, and what else is listed."""
+        listed = (each.strip() for each in str(self.parameters.get("unix_socket_directories") or "").split(","))
+        return ",".join(dict.fromkeys((str(self.sockets), *filter(None, listed))))
+
+    @property
     def local_host(self) -> str:
         """libpq's `host` for connections to our own server."""
         if self.use_unix_socket:

@@ -73,7 +73,7 @@ RESERVED = frozenset(
         "data_directory",
     )
 )
-"""Always set by us; a configured value is left out."""
+"""Always set by us; a configured value is left out, but for the list of socket directories."""
 
 SYNC_LINE = re.compile(r"^\s*synchronous_standby_names\s*=\s*'(.*)'\s*$", re.IGNORECASE)
 RECOVERY_LINE = re.compile(r"^\s*(primary_conninfo|primary_slot_name|recovery_target\w*)\b", re.IGNORECASE)
@@ -94,7 +94,7 @@ def fixed_arguments(config: ServerConfig) -> list[str]:
     fixed = {
         "listen_addresses": ",".join(config.listen_hosts),
         "port": str(config.port),
-        "unix_socket_directories": str(config.sockets),
+        "unix_socket_directories": config.socket_directories,
         "cluster_name": config.scope,
         "hot_standby": "on",
         "wal_log_hints": "on",

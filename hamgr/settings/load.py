@@ -23,13 +23,17 @@ from hamgr.settings.table import Settings
 MANAGED = frozenset(
     {
         "cluster_name",
+        "config_file",
         "data_directory",
+        "hba_file",
         "hot_standby",
+        "ident_file",
         "listen_addresses",
         "port",
         "primary_conninfo",
         "primary_slot_name",
         "recovery_target_timeline",
+        "wal_log_hints",
     }
 )
 """Parameters that hamgr sets itself."""

@@ -34,6 +34,15 @@ def test_restart_that_one_member_refuses_is_tried_on_all_and_ends_in_status_1(wo
     assert "Success: restart of member p1: restarted" in result.output
 
 
+def test_restart_ends_at_the_first_server_that_does_not_come_up_again(world: World) -> None:
+    world.agents["p2"].routes["POST", "/restart"] = (503, "restart failed: invalid value for parameter")
+    world.agents["p2"].routes["GET", "/patroni"] = (503, {"state": "start failed"})
+    result = world.run("restart", "p1", "p2", "--force")
+    assert result.exit_code == 1
+    assert "Stopped: p2 does not run; not restarted: p1" in result.output
+    assert not [call for call in world.agents["p1"].calls if call[0] == "POST"]
+
+
 def test_restart_of_a_member_that_does_not_answer_ends_in_status_1(world: World) -> None:
     result = world.run("restart", "p3", "--force")
     assert result.exit_code == 1

@@ -21,6 +21,7 @@ from hamgr.postgres.disk import Disk
 from hamgr.postgres.errors import ServerBroken, ServerRefused, ServerUnavailable
 from hamgr.postgres.probe import host_and_port
 from hamgr.postgres.server import open_server
+from hamgr.settings.load import MANAGED
 
 SEGMENT = wal.DEFAULT_SEGMENT
 
@@ -238,3 +239,15 @@ async def test_no_thread_for_the_disk_is_a_passing_trouble(monkeypatch: pytest.M
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(ServerUnavailable, match="cannot look: can't start new thread"):
         await Disk().run(lambda: 1, "look")
+
+
+def test_all_socket_directories_are_the_servers_and_the_first_is_ours(pg_tmp: Path) -> None:
+    config = _config(pg_tmp, unix_socket_directories=f"{pg_tmp}, /var/tmp ,")
+    assert config.sockets == pg_tmp
+    assert f"unix_socket_directories={pg_tmp},/var/tmp" in configuration.fixed_arguments(config)
+    pinned = replace(config, socket_dir=Path("/run/former"))
+    assert f"unix_socket_directories=/run/former,{pg_tmp},/var/tmp" in configuration.fixed_arguments(pinned)
+
+
+def test_every_parameter_that_is_left_out_is_warned_of() -> None:
+    assert configuration.RESERVED - {"unix_socket_directories"} == MANAGED
