@@ -178,6 +178,8 @@ class Agent:
             self._report_problems(state.cluster.problems)
         self._peers.keep_warm(_to_be_asked(state), pulse.at)
         self._note_loss(state.policy.ttl_s)
+        if state.promised_until is not None:
+            self._link.note_promise(state.promised_until)
         lasts_s = PERMIT_TICKS * max(state.policy.loop_wait_s, 0.2)
         until = after(pulse.at, lasts_s) if pulse.decision.may_renew else Instant(0.0)
         self._lift_limit(state)

@@ -98,14 +98,15 @@ class Renewer(threading.Thread):
         except StoreError as error:
             self._post(StoreFailed(now(), str(error)))
             return RETRY_S
-        if renewal.view.revision < known_revision:
-            return self._reset(renewal.view)
         # Another ttl may be wanted by now: the lease is as long as it was granted.
         ttl_s = renewal.granted_ttl_s
         deadline = deadline_of(renewal.sent_at, ttl_s)
         self._confirmed = (lease_id, deadline)
         self._extend(deadline, lease_id, renewal.view)
-        self._post(Renewed(lease_id, deadline, ttl_s, renewal.view))
+        if renewal.view.revision < known_revision:
+            self._post(_reset(renewal.view, lease_id, deadline))
+        else:
+            self._post(Renewed(lease_id, deadline, ttl_s, renewal.view))
         return max(0.0, renew_interval_of(ttl_s, policy.loop_wait_s) - (now() - began_at))
 
     def _is_overdue(self, lease_id: int, at: Instant) -> bool:
@@ -125,21 +126,10 @@ class Renewer(threading.Thread):
         except StoreError as error:
             self._post(StoreFailed(now(), str(error)))
             return RETRY_S
-        if view.revision < known_revision:
-            self._reset(view)
-        else:
-            self._post(ClusterSeen(view))
+        self._post(_reset(view) if view.revision < known_revision else ClusterSeen(view))
         self._gone, self._lease_id = lease_id, 0
         self._post(LeaseGone(lease_id, now()))
         return IDLE_S
-
-    def _reset(self, view: ClusterView) -> float:
-        """A linearizable read showed less than was known before it was sent. What the lease means there, the next
-        renewal tells.
-        """
-        LOGGER.warning("etcd was made anew or restored from a backup: going by what it has now")
-        self._post(StoreReset(view))
-        return RETRY_S
 
     def _extend(self, deadline: Instant, lease_id: int, view: ClusterView) -> None:
         """The guard's deadline moves on only if the confirming read shows us leading, by this lease, in that term.
@@ -153,3 +143,9 @@ class Renewer(threading.Thread):
         if leads:
             # Perhaps another one than it was armed with: the key had expired and was taken again, or was moved.
             self._link.extend_by_lease(deadline, view.term, lease_id)
+
+
+def _reset(view: ClusterView, lease_id: int = 0, deadline: Instant = Instant(0.0)) -> StoreReset:
+    """A linearizable read showed less than was known before it was sent."""
+    LOGGER.warning("etcd was made anew or restored from a backup: going by what it has now")
+    return StoreReset(view, lease_id, deadline)

@@ -36,7 +36,7 @@ from hamgr.core.scene import Scene
 from hamgr.core.server import DataDir, Phase
 from hamgr.core.slotnames import slot_name
 from hamgr.core.synchronous import first_rule, rule_of, wanted_rule
-from hamgr.core.units import Instant, Lsn, WallTime, after
+from hamgr.core.units import Instant, Lsn, Timeline, WallTime, after
 
 ROSTER_PATIENCE_S = 10.0
 """For so long at least a member may be away and still be counted on."""
@@ -89,7 +89,7 @@ def _member(scene: Scene, note: str, xlog_location: Lsn, *, lease_id: int = 0, m
         role=server_role(server),
         version=me.version,
         server_version=server.server_version,
-        timeline=server.timeline,
+        timeline=Timeline(0) if scene.is_foreign else server.timeline,
         xlog_location=xlog_location,
         replication_state="streaming" if server.is_replica and server.streaming else "",
         tags=me.tags,

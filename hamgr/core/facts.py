@@ -209,10 +209,12 @@ class ReplaceOrdered:
 @dataclass(frozen=True, slots=True)
 class StoreReset:
     """etcd was made anew, or restored from a backup: this view, by a linearizable read, is older than what it had shown
-    before that was sent.
+    before that was sent. `lease_id`: the lease that was renewed just before it, until `deadline`; 0: none was.
     """
 
     view: ClusterView
+    lease_id: int = 0
+    deadline: Instant = Instant(0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from hamgr.core.outcomes import after_end
 from hamgr.core.pipeline import Passage
 from hamgr.core.scene import Scene
 from hamgr.core.server import DOWN, Illness, Phase, ServerView
-from hamgr.core.state import Crash, Lease, Order, State, UnderWay, Vacancy
+from hamgr.core.state import Crash, Lease, Order, Reset, State, UnderWay, Vacancy
 from hamgr.core.synchronous import sync_in_force
 from hamgr.core.units import Instant, Lsn, Term, after
 
@@ -72,7 +72,7 @@ def _started(state: State, fact: facts.ActionStarted) -> State:
 def _observe_rest(state: State, fact: Fact) -> State:
     match fact:
         case facts.StoreReset():
-            return see_cluster(_without_store(state), fact.view)
+            return _reset(state, fact)
         case facts.StoreFailed():
             failed_at = state.store_failed_at if state.store_failed_at is not None else fact.at
             return state._replace(store_error=fact.text, store_failed_at=failed_at)
@@ -143,18 +143,34 @@ def see_cluster(state: State, view: ClusterView) -> State:
         store_error="",
         store_failed_at=_failing_since(state, view),
         absent_since=_absent(state, view),
+        reset=None if view.system_identifier else state.reset,
         unmade_since=None if view.system_identifier or view.leader else state.unmade_since or view.seen_at,
         alone_since=None,
     )
     return _with_vacancy(_with_term(leases.settled(seen, view), view), view, state.cluster)
 
 
-def _without_store(state: State) -> State:
-    """What this member knows of itself. All else went by revisions, terms and leases that are no more."""
-    lease = state.lease
-    return State(state.me, state.policy)._replace(
+def _reset(state: State, fact: facts.StoreReset) -> State:
+    """What this member knows of itself stays. All else went by revisions, terms and leases that are no more.
+
+    Whoever led goes on, if etcd still shows it or shows no cluster at all. All others do as if they had promised to
+    wait: the leader may not have heard of it yet, and what etcd shows of them may be long over.
+    """
+    if state.cluster is None or fact.view.revision >= state.cluster.revision:
+        return see_cluster(state, fact.view)
+    lease, before = state.lease, state.reset
+    led = Scene(state, fact.view.seen_at).leads or (before is not None and before.led)
+    deadline = lease.deadline
+    if fact.lease_id == lease.lease_id and deadline is not None:
+        deadline = Instant(max(deadline, fact.deadline))
+    identifier = state.cluster.system_identifier or (before.system_identifier if before is not None else "")
+    promised = state.promised_until or Instant(0.0)
+    kept = State(state.me, state.policy)._replace(
         server=state.server,
-        lease=Lease(lease.lease_id, lease.deadline, ttl_s=lease.ttl_s, asked_ttl_s=lease.asked_ttl_s),
+        lease=Lease(lease.lease_id, deadline, ttl_s=lease.ttl_s, asked_ttl_s=lease.asked_ttl_s) if led else Lease(),
+        reset=Reset(led, identifier) if identifier else None,
+        diverged=state.diverged,
+        must_clone=state.must_clone,
         guard_alive=state.guard_alive,
         guard_problem=state.guard_problem,
         wall_ahead_s=state.wall_ahead_s,
@@ -166,9 +182,12 @@ def _without_store(state: State) -> State:
         stopping_since=state.stopping_since,
         replace_ordered_at=state.replace_ordered_at,
         promised_to=state.promised_to,
-        promised_until=state.promised_until,
+        promised_until=state.promised_until
+        if led
+        else Instant(max(promised, after(fact.view.seen_at, state.policy.ttl_s))),
         memory_lost_at=state.memory_lost_at,
     )
+    return see_cluster(kept, fact.view)
 
 
 def _absent(state: State, view: ClusterView) -> tuple[tuple[str, Instant], ...]:

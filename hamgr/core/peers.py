@@ -17,6 +17,10 @@ SETTLING = (TakeLeader, TakeInitialize, RetakeLeader)
 """Actions by which this member may come to lead, perhaps later than it knows."""
 
 
+LONGEST_TTL_S = 300.0
+"""A claim for longer counts only where such leases are known to be granted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A leader asks for a promise: it leads in `term` and leases last `ttl_s` seconds.
@@ -55,7 +59,7 @@ def _why_not(state: State, now: Instant, claim: Claim) -> str:
         return "Running as a leader"
     if any(state.running(kind) for kind in SETTLING) or any(_may_have_taken(state, kind) for kind in SETTLING):
         return "I may be taking the lead myself"
-    if view is not None and claim.ttl_s > state.policy.ttl_s:
+    if claim.ttl_s > max(LONGEST_TTL_S, state.policy.ttl_s):
         # Nobody leads by such leases: it would only bind this member for long.
         return f"ttl is {state.policy.ttl_s:g} s here, not {claim.ttl_s:g} s"
     if view is not None and view.term > claim.term:

@@ -172,8 +172,10 @@ class Scene:
         """
         if self.holds_key and self.state.verified_term == self.view.term:
             return False
-        local = self.server.system_identifier
+        local, lost = self.server.system_identifier, self.state.reset
         cluster = self.state.cluster.system_identifier if self.state.cluster else ""
+        if lost is not None:
+            cluster = cluster or lost.system_identifier
         return bool(local) and bool(cluster) and local != cluster
 
     @property

@@ -137,6 +137,16 @@ class Order:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """etcd has lost the cluster while this agent lived, and it is not entered again yet."""
+
+    led: bool
+    """This member led until then, and nobody else."""
+    system_identifier: str
+    """Of the cluster that was lost."""
+
+
 class State(NamedTuple):
     """What is known. Made anew by every fact; nothing in it is ever changed.
 
@@ -198,6 +208,7 @@ class State(NamedTuple):
     orders: tuple[Order, ...] = ()
     stopping_since: Instant | None = None
     replace_ordered_at: Instant | None = None
+    reset: Reset | None = None
     unmade_since: Instant | None = None
     """Since then etcd has shown neither a cluster nor a leader."""
     foreign_since: Instant | None = None

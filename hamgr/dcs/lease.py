@@ -136,6 +136,8 @@ class RenewalConnection:
             if "authentication is not enabled" in (call.details() or ""):
                 return ""
             raise error_of(call.code(), call.details(), host) from failure
+        except ValueError as failure:
+            raise StoreUnavailable(f"etcd at {host}: {failure}") from failure
         return token
 
     def _method(self, host: str, method: wire.Method) -> Any:

@@ -93,7 +93,8 @@ async def read_control(bin_dir: Path, data_dir: Path, timeout_s: float = 5.0) ->
     ended = await programs.run([str(bin_dir / "pg_controldata"), str(data_dir)], timeout_s=timeout_s)
     if ended.status != 0:
         raise ServerBroken(f"pg_controldata: {programs.last_words(ended)}")
-    if "CRC checksum does not match" in ended.out:
+    # A warning, and status 0 all the same: on standard output before PostgreSQL 17, and with a capital letter.
+    if "crc checksum does not match" in (ended.out + ended.err).lower():
         raise ServerBroken(f"{data_dir}/global/pg_control is damaged: its checksum does not match")
     return parse_control(ended.out)
 

@@ -50,13 +50,14 @@ class Member:
     text: str = "Accepted"
     bodies: list[Any] = field(default_factory=list)
     headers: list[Any] = field(default_factory=list)
-    connections: set[int] = field(default_factory=set)
+    connections: set[object] = field(default_factory=set)
+    """Themselves, since the id of one that has ended may be that of the next."""
     greetings: int = 0
     falls_silent: bool = False
     hangs_up: bool = False
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.connections.add(id(request.protocol))
+        self.connections.add(request.protocol)
         if request.method == "GET":
             self.greetings += 1
             return web.Response()

@@ -70,6 +70,7 @@ def test_whom_an_unanswered_entry_named_is_asked_until_another_roster_is_seen() 
 def test_nobody_is_bound_for_longer_than_leases_last() -> None:
     follower = State(Myself("b"), Policy(ttl_s=5.0), cluster=seen(), lease=Lease(8, after(NOW, 4.0)))
     assert answer(follower, NOW, Claim("a", TERM, 5.0)).until == after(NOW, 5.0)
+    assert answer(follower, NOW, Claim("a", TERM, 30.0)).until == after(NOW, 30.0), "ttl was raised, perhaps"
     assert answer(follower, NOW, Claim("a", TERM, 86400.0)).until is None
-    blind = follower._replace(cluster=None)
-    assert answer(blind, NOW, Claim("a", TERM, 30.0)).until == after(NOW, 30.0), "its own ttl is only a guess yet"
+    patient = follower._replace(policy=Policy(ttl_s=86400.0))
+    assert answer(patient, NOW, Claim("a", TERM, 86400.0)).until == after(NOW, 86400.0)

@@ -10,6 +10,7 @@ from core.leader import NOW, TERM, leading, primary_server, renewed, seen
 from hamgr.core.actions import Action, Fence, Promote, PutDown, RestartServer, StartPrimary, Upstream
 from hamgr.core.decide import decide
 from hamgr.core.pipeline import Passage
+from hamgr.core.policy import Policy
 from hamgr.core.server import Illness, Phase, ServerView, Vital
 from hamgr.core.state import Crash, Failure, State, UnderWay
 from hamgr.core.units import Instant, Lsn, Term, after
@@ -45,6 +46,11 @@ def test_a_promotion_on_a_dead_disk_is_overtaken_and_none_is_begun() -> None:
     assert PutDown in started(ill(REPLICA, Promote(TERM)))
     assert started(ill(REPLICA)) & {PutDown, Promote} == {PutDown}
     assert Promote in started(ill(REPLICA, ill_heirs=True)), "nobody is better off"
+
+
+def test_in_maintenance_mode_nobody_is_better_off() -> None:
+    paused = ill(REPLICA)._replace(policy=Policy(ttl_s=5.0, pause=True))
+    assert started(paused) & {PutDown, Promote} == {Promote}
 
 
 @pytest.mark.parametrize("action", [RESTART, Fence()])

@@ -251,3 +251,17 @@ def test_all_socket_directories_are_the_servers_and_the_first_is_ours(pg_tmp: Pa
 
 def test_every_parameter_that_is_left_out_is_warned_of() -> None:
     assert configuration.RESERVED - {"unix_socket_directories"} == MANAGED
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+async def test_a_control_file_whose_checksum_is_wrong_is_damaged_wherever_that_is_said(
+    pg_tmp: Path, stream: int
+) -> None:
+    """Before PostgreSQL 17 on standard output, then on standard error; the status is 0 all the same."""
+    program = pg_tmp / "bin" / "pg_controldata"
+    program.parent.mkdir()
+    words = "WARNING: Calculated CRC checksum" if stream == 1 else "pg_controldata: warning: calculated CRC checksum"
+    program.write_text(f"#!/bin/sh\necho '{words} does not match value stored in control file' >&{stream}\n")
+    program.chmod(0o755)
+    with pytest.raises(ServerBroken, match="damaged"):
+        await control.read_control(program.parent, pg_tmp)

@@ -38,22 +38,32 @@ def _race(scene: Scene) -> Verdict:
 
 def _why_wait(scene: Scene) -> str:
     """What stands against this member's making the cluster; empty: nothing. Others announce what data they have."""
-    server = scene.server
+    server, lost = scene.server, scene.state.reset
+    if lost is not None and server.system_identifier != lost.system_identifier:
+        return "etcd has lost a cluster, and this member has none of its data"
     if server.data_dir is DataDir.VALID and not _was_primary(scene):
         return "this member has a replica's data, its primary must join first"
+    if lost is not None and lost.led:
+        return ""
     ahead = [member.name for member in scene.view.members if member.timeline > server.timeline]
     if not ahead:
         return ""
     if server.data_dir is DataDir.VALID:
         return f"{ahead[0]} has data of a later timeline, its primary must join first"
-    return f"{ahead[0]} has data, and this member has none"
+    return f"{ahead[0]} has data and this member has none: its primary must join first, or its data be moved away"
 
 
 def _due_at(scene: Scene) -> Instant:
-    """A primary that has stopped waits: one of a cluster that etcd has lost may still run, until its lease is over."""
-    since = scene.state.unmade_since
-    is_at_once = scene.server.data_dir is not DataDir.VALID or scene.server.is_alive or since is None
-    return Instant(0.0) if since is None or is_at_once else after(since, max(COLD_WINDOW_S, scene.policy.ttl_s))
+    """A primary of a cluster that etcd has lost may still run. One that has stopped waits until its lease is over, and
+    whoever promised it to wait does so.
+    """
+    state = scene.state
+    if state.reset is not None and state.reset.led:
+        return Instant(0.0)
+    promised, since = state.promised_until or Instant(0.0), state.unmade_since
+    if since is None or scene.server.data_dir is not DataDir.VALID or scene.server.is_alive:
+        return promised
+    return Instant(max(promised, after(since, max(COLD_WINDOW_S, scene.policy.ttl_s))))
 
 
 def _was_primary(scene: Scene) -> bool:
@@ -69,20 +79,26 @@ def heirs_at_birth(scene: Scene) -> tuple[str, ...]:
     return tuple(m.name for m in scene.view.members if m.name != scene.me and m.tags.may_lead)
 
 
+def _is_hopeless(scene: Scene, kind: type) -> bool:
+    """Left to run out, lease and `initialize` go, and another member may have more luck."""
+    failure = scene.state.failure(kind.__name__)
+    return failure is not None and failure.count >= HOPELESS_AFTER and bool(heirs_at_birth(scene))
+
+
 def _make(scene: Scene) -> Verdict:
     term = scene.view.term
     server = scene.server
     reason = because(Code.INITIALIZING)
     if server.data_dir in (DataDir.EMPTY, DataDir.UNFINISHED):
         retry_at = scene.retry_at(InitDb)
-        failure = scene.state.failure(InitDb.__name__)
-        # Left to run out, lease and `initialize` go, and another member may have more luck.
-        is_hopeless = failure is not None and failure.count >= HOPELESS_AFTER and bool(heirs_at_birth(scene))
-        actions = (InitDb(),) if scene.now >= retry_at and not is_hopeless else ()
-        return Verdict(reason, actions, wake_at=retry_at, may_renew=not is_hopeless)
+        may_renew = not _is_hopeless(scene, InitDb)
+        actions = (InitDb(),) if scene.now >= retry_at and may_renew else ()
+        return Verdict(reason, actions, wake_at=retry_at, may_renew=may_renew)
     if scene.is_server_down:
         retry_at = scene.retry_at(StartPrimary)
-        return Verdict(reason, (StartPrimary(term),) if scene.has_time else (), wake_at=retry_at)
+        may_renew = not _is_hopeless(scene, StartPrimary)
+        start = (StartPrimary(term),) if scene.has_time and may_renew else ()
+        return Verdict(reason, start, wake_at=retry_at, may_renew=may_renew)
     if not server.is_primary:
         return Verdict(because(Code.SERVER_STARTING))
     if scene.state.verified_term != term:

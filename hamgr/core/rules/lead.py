@@ -178,7 +178,8 @@ def promote(scene: Scene) -> Verdict | None:
         return Verdict(because(Code.SERVER_STARTING)) if scene.state.illness() is None else None
     if scene.state.verified_term == term and not scene.server.is_replica:
         return None
-    if scene.state.illness(Vital.DATA_DISK, Vital.WAL_DISK) and scene.holds_key and well_heirs(scene):
+    is_disk_ill = scene.state.illness(Vital.DATA_DISK, Vital.WAL_DISK) is not None
+    if is_disk_ill and scene.holds_key and well_heirs(scene) and not scene.policy.pause:
         # `ill` sees to it: a promotion on a disk that has failed could go on without end.
         return None
     retry_at = scene.retry_at(Promote)
