@@ -8,16 +8,19 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from hamgr.drill.cluster import Cluster
 from hamgr.drill.errors import DrillError
 from hamgr.drill.faults import FAULTS
+from hamgr.drill.hosts import Host
 from hamgr.drill.member import Member
 from hamgr.drill.run import run_drill
+from hamgr.drill.store import Store, StoreMember
 from hamgr.guard.layout import SharedPage
-from tests.cluster.bench import TTL_S, sql, term, wait_until
+from tests.cluster.bench import TTL_S, Cli, sql, term, wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -157,3 +160,67 @@ def test_an_etcd_that_was_made_anew_costs_neither_the_primary_nor_a_row(cluster:
     assert cluster.wait_until_settled(45.0) is leader
     assert sql(leader, "SELECT count(*) FROM kept") == [(1,)]
     assert {member.name: member.postmaster_pid() for member in cluster.members} == postmasters
+
+
+def save(cluster: Cluster) -> Path:
+    """A backup, as an operator makes it."""
+    member = cluster.store.members[0]
+    assert member.data_dir is not None
+    backup = member.data_dir.with_name(f"backup-{time.time_ns()}.db")
+    etcdctl(member, "--endpoints", f"http://{member.endpoint}", "snapshot", "save", str(backup))
+    backup.chmod(0o644)
+    return backup
+
+
+def restore(cluster: Cluster, backup: Path) -> None:
+    """All of etcd is as it was when that was made."""
+    store = cluster.store
+    assert isinstance(store, Store)
+    for member in store.members:
+        store.kill_member(member)
+    peers = ",".join(f"{name}={url}" for name, url in store._peer_urls.items())
+    for member in store.members:
+        assert member.data_dir is not None
+        shutil.rmtree(member.data_dir)
+        options = ["--name", member.name, "--data-dir", str(member.data_dir), "--initial-cluster", peers]
+        options += ["--initial-advertise-peer-urls", store._peer_urls[member.name]]
+        options += ["--initial-cluster-token", store._token]
+        etcdctl(member, "snapshot", "restore", str(backup), *options)
+    for member in store.members:
+        store.start_member(member)
+    store.wait_until_healthy(30.0)
+
+
+def etcdctl(member: StoreMember, *arguments: str) -> None:
+    assert isinstance(member.host, Host)
+    member.host.run(["env", "-i", "PATH=/usr/bin:/bin", "ETCDCTL_API=3", "etcdctl", *arguments], timeout_s=30.0)
+
+
+def test_a_backup_in_which_it_leads_costs_the_primary_nothing(cluster: Cluster) -> None:
+    leader = cluster.need_leader()
+    backup = save(cluster)
+    sql(leader, "CREATE TABLE IF NOT EXISTS kept (n int)")
+    sql(leader, "INSERT INTO kept VALUES (2)")
+    postmasters = {member.name: member.postmaster_pid() for member in cluster.members}
+    restore(cluster, backup)
+    assert cluster.wait_until_settled(45.0) is leader
+    time.sleep(TTL_S)
+    assert cluster.wait_until_settled(45.0) is leader
+    assert {member.name: member.postmaster_pid() for member in cluster.members} == postmasters
+
+
+def test_a_backup_in_which_another_leads_makes_nobody_a_second_primary(cluster: Cluster, hamgr: Cli) -> None:
+    former = cluster.need_leader()
+    backup = save(cluster)
+    assert hamgr("switchover", "drill", "--force").status == 0
+    leader = cluster.wait_until_settled(45.0)
+    assert leader is not former
+    sql(leader, "CREATE TABLE IF NOT EXISTS kept (n int)")
+    sql(leader, "INSERT INTO kept VALUES (3)")
+    before = sql(leader, "SELECT count(*) FROM kept")
+    restore(cluster, backup)
+    deadline = time.monotonic() + 4 * TTL_S
+    while time.monotonic() < deadline:
+        assert sum(is_writable(member) for member in cluster.members) <= 1
+    elected = cluster.wait_until_settled(45.0)
+    assert sql(elected, "SELECT count(*) FROM kept") == before
