@@ -49,7 +49,7 @@ class Trio:
 
     def set_up(self) -> None:
         """README.md, "Set up a host", literally: its commands and files, with these containers' addresses."""
-        packages, hamgr, etcd, member_file, service = readme_blocks("Set up a host")
+        packages, hamgr, etcd, drop_in, member_file, service = readme_blocks("Set up a host")
         # The first two steps on one host, from which the others are cloned.
         first, *others = self.hosts
         first.start(self._image, self.network)
@@ -61,7 +61,9 @@ class Trio:
             host.start(installed, self.network)
             # The clone of a disk brings along the etcd that the package has started, as each host had it.
         self._on_all(lambda host: host.write("/etc/default/etcd", self._localized(etcd, host)))
-        self._on_all(lambda host: host.run("systemctl enable etcd; systemctl restart etcd"))
+        self._on_all(lambda host: host.run("mkdir -p /etc/systemd/system/etcd.service.d"))
+        self._on_all(lambda host: host.write("/etc/systemd/system/etcd.service.d/hamgr.conf", drop_in))
+        self._on_all(lambda host: host.run("systemctl daemon-reload; systemctl enable etcd; systemctl restart etcd"))
         self._on_all(lambda host: self._configure(host, member_file))
         self._on_all(lambda host: host.run(service))
         self.wait_until_settled()
