@@ -138,7 +138,9 @@ class Agent:
                 deciding,
                 self._sensor.run(),
                 VitalSensor(server, self._loop.post, self._state).run(),
-                watch_store(self._store, self._loop.post, lambda: self._state().policy.retry_timeout_s),
+                watch_store(
+                    self._store, self._loop.post, lambda: self._state().policy.retry_timeout_s, self._known_revision
+                ),
                 beating,
                 keep_guard(self._link, guard_command(self._path, self._loaded, is_stand_in=True)),
                 self._remember(),
@@ -162,6 +164,11 @@ class Agent:
     def _state(self) -> State:
         return self._loop.state
 
+    def _known_revision(self) -> int:
+        """Of the newest view; whatever etcd is asked from now on is answered by one as new, unless it has lost data."""
+        view = self._state().cluster
+        return view.revision if view is not None else 0
+
     def _post_from_thread(self, fact: Fact) -> None:
         self._thread_loop.call_soon_threadsafe(self._loop.post, fact)
 
@@ -183,8 +190,7 @@ class Agent:
         lasts_s = PERMIT_TICKS * max(state.policy.loop_wait_s, 0.2)
         until = after(pulse.at, lasts_s) if pulse.decision.may_renew else Instant(0.0)
         self._lift_limit(state)
-        known = state.cluster.revision if state.cluster is not None else 0
-        self._renewer.permit(state.lease.lease_id, until, state.policy, known)
+        self._renewer.permit(state.lease.lease_id, until, state.policy, self._known_revision())
 
     def _lift_limit(self, state: State) -> None:
         """Once it is settled on which lease the leader key is, the page knows. Not before this agent has a lease: what

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from hamgr.agent.clock import now, wall
 from hamgr.agent.guardlink import GuardLink
-from hamgr.core.facts import ClusterSeen, Fact, GuardSeen, Probed, ServerExited, StoreFailed, WallClockSeen
+from hamgr.core.facts import ClusterSeen, Fact, GuardSeen, Probed, ServerExited, StoreFailed, StoreReset, WallClockSeen
 from hamgr.core.server import ServerIdentity
 from hamgr.core.state import State
 from hamgr.dcs.errors import StoreError
@@ -64,13 +64,18 @@ class ServerSensor:
         self._post(ServerExited(identity, now()))
 
 
-async def watch_store(store: Store, post: Callable[[Fact], None], idle_s: Callable[[], float]) -> None:
-    """Post every change of the cluster's keys, for ever. After a gap, or an outage, all keys are read again."""
+async def watch_store(
+    store: Store, post: Callable[[Fact], None], idle_s: Callable[[], float], known_revision: Callable[[], int]
+) -> None:
+    """Post every change of the cluster's keys, for ever. After a gap, or an outage, all keys are read again: what is
+    then older than what was known before is told as such.
+    """
     pause_s = RETRY_S
     while True:
         try:
+            known = known_revision()
             view = await store.read()
-            post(ClusterSeen(view))
+            post(ClusterSeen(view) if view.revision >= known else StoreReset(view))
             pause_s = RETRY_S
             async for change in store.watch(view.revision, idle_s()):
                 match change:

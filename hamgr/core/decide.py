@@ -56,6 +56,7 @@ RULES: tuple[Rule, ...] = (
     lease.key_on_old_lease,
     lease.retake,
     lifecycle.stop,
+    repair.after_restore,
     bootstrap.initialize,
     lead.recall,
     switchover.hand_over,

@@ -75,6 +75,14 @@ def adopted(state: State, fact: LeaseAdopted) -> State:
     written afresh before a server starts. One that led may have sent an electorate: the one that is read is written
     afresh before the rule moves.
     """
+    if (
+        not fact.term
+        and fact.tried is None
+        and state.promised_until is not None
+        and state.promised_until > fact.deadline
+    ):
+        # It did not lead, and promised that to another: if etcd says of this lease that it does, that is of a backup.
+        return state
     peer_deadline = fact.deadline if fact.term else None
     deadline = fact.deadline if fact.tried is None else _not_after(fact.tried.deadline, fact.deadline)
     state = state._replace(lease=Lease(fact.lease_id, deadline, fact.term, peer_deadline, tried=fact.tried))

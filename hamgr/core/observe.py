@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from hamgr.core import facts, leases, logical
+from hamgr.core import facts, leases, logical, restored
 from hamgr.core.actions import TAKING_DOWN, Lane, Promote, PutRoster, TakeLeader
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import Fact, HostFact
@@ -13,7 +13,7 @@ from hamgr.core.outcomes import after_end
 from hamgr.core.pipeline import Passage
 from hamgr.core.scene import Scene
 from hamgr.core.server import DOWN, Illness, Phase, ServerView
-from hamgr.core.state import Crash, Lease, Order, Reset, State, UnderWay, Vacancy
+from hamgr.core.state import Crash, Order, State, UnderWay, Vacancy
 from hamgr.core.synchronous import sync_in_force
 from hamgr.core.units import Instant, Lsn, Term, after
 
@@ -129,6 +129,8 @@ def _observe_host(state: State, fact: HostFact) -> State:
 
 def see_cluster(state: State, view: ClusterView) -> State:
     """The newest view, and what follows from it for the lease's term, an election and a finished hand-over."""
+    if state.cluster is not None and restored.is_of_another_past(state, view):
+        return _reset(state, facts.StoreReset(view))
     if state.cluster is not None and view.revision < state.cluster.revision:
         return state
     if state.cluster is not None and not view.term_revision:
@@ -143,7 +145,7 @@ def see_cluster(state: State, view: ClusterView) -> State:
         store_error="",
         store_failed_at=_failing_since(state, view),
         absent_since=_absent(state, view),
-        reset=None if view.system_identifier else state.reset,
+        reset=restored.reset_after(state, view),
         unmade_since=None if view.system_identifier or view.leader else state.unmade_since or view.seen_at,
         alone_since=None,
     )
@@ -151,43 +153,10 @@ def see_cluster(state: State, view: ClusterView) -> State:
 
 
 def _reset(state: State, fact: facts.StoreReset) -> State:
-    """What this member knows of itself stays. All else went by revisions, terms and leases that are no more.
-
-    Whoever led goes on, if etcd still shows it or shows no cluster at all. All others do as if they had promised to
-    wait: the leader may not have heard of it yet, and what etcd shows of them may be long over.
-    """
-    if state.cluster is None or fact.view.revision >= state.cluster.revision:
+    """What etcd has now counts from here on, if it has lost what was known before."""
+    if not restored.is_loss(state, fact.view):
         return see_cluster(state, fact.view)
-    lease, before = state.lease, state.reset
-    led = Scene(state, fact.view.seen_at).leads or (before is not None and before.led)
-    deadline = lease.deadline
-    if fact.lease_id == lease.lease_id and deadline is not None:
-        deadline = Instant(max(deadline, fact.deadline))
-    identifier = state.cluster.system_identifier or (before.system_identifier if before is not None else "")
-    promised = state.promised_until or Instant(0.0)
-    kept = State(state.me, state.policy)._replace(
-        server=state.server,
-        lease=Lease(lease.lease_id, deadline, ttl_s=lease.ttl_s, asked_ttl_s=lease.asked_ttl_s) if led else Lease(),
-        reset=Reset(led, identifier) if identifier else None,
-        diverged=state.diverged,
-        must_clone=state.must_clone,
-        guard_alive=state.guard_alive,
-        guard_problem=state.guard_problem,
-        wall_ahead_s=state.wall_ahead_s,
-        under_way=state.under_way,
-        crash=state.crash,
-        illnesses=state.illnesses,
-        vitals_at=state.vitals_at,
-        orders=state.orders,
-        stopping_since=state.stopping_since,
-        replace_ordered_at=state.replace_ordered_at,
-        promised_to=state.promised_to,
-        promised_until=state.promised_until
-        if led
-        else Instant(max(promised, after(fact.view.seen_at, state.policy.ttl_s))),
-        memory_lost_at=state.memory_lost_at,
-    )
-    return see_cluster(kept, fact.view)
+    return see_cluster(restored.without_store(state, fact), fact.view)
 
 
 def _absent(state: State, view: ClusterView) -> tuple[tuple[str, Instant], ...]:
@@ -237,7 +206,8 @@ def _with_vacancy(state: State, view: ClusterView, before: ClusterView | None) -
     former = before.leader.name if before is not None and before.leader is not None else ""
     open_after = before.revision if before is not None else 0
     # The end of an offer opens another one: in between its holder may have started again and acknowledged writes.
-    cold = not state.server.is_replica
+    # After a restore nobody knows who has most: all are heard.
+    cold = not state.server.is_replica or state.reset is not None
     vacancy = Vacancy(term, view.seen_at, cold, open_after=open_after, offered_in=offered_in)
     return state._replace(vacancy=vacancy, passage=_passage(state, view, vacancy, former))
 

@@ -155,7 +155,10 @@ class Scene:
 
         Where the mode was turned off it binds until its leader has put that into force.
         """
+        lost = self.state.reset
         sync = self.view.sync
+        if lost is not None and lost.sync is not None and (sync is None or sync.mod_revision <= lost.revision):
+            sync = lost.sync
         return sync if sync is not None and sync.leader else None
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hamgr.core.actions import Action, Lane, Upstream
-from hamgr.core.cluster import ClusterView, Tags
+from hamgr.core.cluster import ClusterView, SyncState, Tags
 from hamgr.core.facts import LeaseTried
 from hamgr.core.pipeline import Passage
 from hamgr.core.policy import Policy
@@ -139,12 +139,18 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """etcd has lost the cluster while this agent lived, and it is not entered again yet."""
+    """etcd has lost data while this agent lived, and nobody is known to have become leader since."""
 
+    revision: int
+    """What is as old as this, or older, etcd has from its backup."""
+    until: Instant
+    """Whom the backup shows leading leads no more by then, unless it does so now."""
     led: bool
     """This member led until then, and nobody else."""
     system_identifier: str
     """Of the cluster that was lost."""
+    sync: SyncState | None = None
+    """The electorate when it was lost, which is newer than that of a backup."""
 
 
 class State(NamedTuple):

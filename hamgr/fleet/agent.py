@@ -168,7 +168,9 @@ class LightAgent:
             await asyncio.sleep(max(0.05, self._loop.state.policy.loop_wait_s - (now() - began_at)))
 
     async def _watch(self) -> None:
-        await watch_store(self._world.store, self._loop.post, lambda: self._loop.state.policy.retry_timeout_s)
+        await watch_store(
+            self._world.store, self._loop.post, lambda: self._loop.state.policy.retry_timeout_s, lambda: 0
+        )
 
     async def _beats(self) -> None:
         while True:

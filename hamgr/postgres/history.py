@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from hamgr.postgres.config import ServerConfig
 from hamgr.postgres.errors import Diverged, ServerBroken, ServerError, WalGone
 
 HISTORY_FILE = re.compile(r"^([0-9A-F]{8})\.history$")
+WAL_WRITER_S = 0.2
+UNFLUSHED_LOOKS = 4
+"""PostgreSQL's WAL writer flushes what was left unflushed within three of its rounds (wal_writer_delay)."""
 TAIL = 8192
 """Bytes of WAL that are compared. Each record in them carries its predecessor's position and a checksum."""
 
@@ -62,7 +66,7 @@ async def check(config: ServerConfig, local: Local, upstream: Upstream) -> Histo
     Raises Diverged if it is not, WalGone if the upstream no longer holds what is needed next, ServerBroken if the
     upstream is another cluster, ServerUnavailable if it does not answer.
     """
-    there = await source.ask(config, upstream)
+    there = await _ask(config, local.position, upstream)
     if there.system_identifier != local.system_identifier:
         raise ServerBroken(
             f"{upstream.host} is of another cluster ({there.system_identifier}, here {local.system_identifier})",
@@ -76,6 +80,19 @@ async def check(config: ServerConfig, local: Local, upstream: Upstream) -> Histo
         )
     await _compare_tails(config, local.tail, upstream)
     return HistoryCheck(here, there, await _is_wal_kept(config, local, there, upstream))
+
+
+async def _ask(config: ServerConfig, here: lineage.Position, upstream: Upstream) -> source.Source:
+    """The upstream, with the WAL that it has written and is about to flush: a copy of its files, as pg_rewind makes,
+    may hold some of that, which it sends to nobody yet.
+    """
+    there = await source.ask(config, upstream)
+    for _ in range(UNFLUSHED_LOOKS):
+        if there.position.timeline != here.timeline or there.position.lsn >= here.lsn:
+            break
+        await asyncio.sleep(WAL_WRITER_S)
+        there = await source.ask(config, upstream)
+    return there
 
 
 async def _compare_tails(config: ServerConfig, tail: WalTail, upstream: Upstream) -> None:

@@ -22,7 +22,7 @@ from hamgr.agent.sensors import (
     watch_guard,
     watch_store,
 )
-from hamgr.core.facts import ClusterSeen, Fact, GuardSeen, Probed, ServerExited, StoreFailed, WallClockSeen
+from hamgr.core.facts import ClusterSeen, Fact, GuardSeen, Probed, ServerExited, StoreFailed, StoreReset, WallClockSeen
 from hamgr.core.server import Phase, ServerIdentity, ServerView
 from hamgr.core.units import after
 from hamgr.dcs.errors import StoreError, StoreUnavailable
@@ -87,7 +87,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return asked
 
 
-async def watched(store: Store, facts: int) -> list[Fact]:
+async def watched(store: Store, facts: int, known: Callable[[], int] | None = None) -> list[Fact]:
     """What is posted of that store, until there are so many facts."""
     posted: list[Fact] = []
     enough = asyncio.Event()
@@ -97,7 +97,7 @@ async def watched(store: Store, facts: int) -> list[Fact]:
         if len(posted) >= facts:
             enough.set()
 
-    async with running(watch_store(cast(Any, store), post, lambda: 2.0)), asyncio.timeout(20):
+    async with running(watch_store(cast(Any, store), post, lambda: 2.0, known or (lambda: 0))), asyncio.timeout(20):
         await enough.wait()
     return posted
 
@@ -114,6 +114,13 @@ async def test_after_a_gap_all_is_read_again() -> None:
     store = Store(views[:2], [[Gap("compacted"), view(revision=15)], [views[2]]])
     assert await watched(store, 3) == [ClusterSeen(seen) for seen in views]
     assert store.watched == [(10, 2.0), (20, 2.0)]
+
+
+async def test_what_is_older_than_what_was_known_before_is_told_as_a_loss() -> None:
+    store = Store([view(revision=10), view(revision=4)], [[Gap("behind")], []])
+    posted = await watched(store, 2, lambda: 10)
+    assert [type(fact) for fact in posted] == [ClusterSeen, StoreReset]
+    assert store.watched == [(10, 2.0), (4, 2.0)]
 
 
 async def test_an_outage_is_told_each_time_with_growing_pauses_up_to_a_bound(pauses: list[float]) -> None:

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from core.leader import LEADER, NOW, leading, member, primary_server, renewed, seen
+from core.leader import LEADER, NOW, TERM, leading, member, primary_server, renewed, seen
 from hamgr.core import actions, facts
-from hamgr.core.cluster import ClusterView, Member
+from hamgr.core.cluster import ClusterView, Member, Offer, Request, SyncState
 from hamgr.core.decide import Decision, decide
 from hamgr.core.observe import observe
 from hamgr.core.policy import Policy
 from hamgr.core.rules.election import COLD_WINDOW_S
 from hamgr.core.server import ControlFile, DataDir, Phase, ServerView
-from hamgr.core.state import Lease, Myself, State
-from hamgr.core.units import Instant, Lsn, Timeline, after
+from hamgr.core.state import Crash, Failure, HandOver, Lease, Myself, State
+from hamgr.core.units import Instant, Lsn, Term, Timeline, after
 
 CONTROL = ControlFile("s", "in production", Timeline(1), Lsn(900), Lsn(900))
 STOPPED = ServerView(
@@ -46,7 +46,7 @@ def has(kind: type, decision: Decision) -> bool:
 
 BY_PEERS = replace(renewed(4.0), deadline=after(NOW, -1.0), peer_deadline=after(NOW, 4.0), promised_at=after(NOW, -1.0))
 EMPTY_VIEW = ClusterView(3, NOW)
-OF_ITS_LEASE = seen()._replace(revision=3)
+OF_ITS_LEASE = seen()._replace(revision=10)
 """As `a` led on lease 7 when the backup was made."""
 
 
@@ -131,8 +131,8 @@ def test_nobody_campaigns_before_the_leader_that_was_lost_must_have_ended() -> N
     vacant = OF_ITS_LEASE._replace(leader=None)
     state = reset(following(REPLICA), vacant)
     state = observe(state, facts.LeaseGranted(9, after(NOW, 60.0), 5.0, 5.0))
-    assert not has(actions.CastBallot, later(state, 4.9))
-    assert has(actions.CastBallot, later(state, 5.1))
+    assert not has(actions.CastBallot, later(state, 6.9))
+    assert has(actions.CastBallot, later(state, 7.1))
 
 
 def test_a_promise_outlasts_the_loss_and_is_never_shortened() -> None:
@@ -164,6 +164,145 @@ def test_a_cluster_that_is_entered_again_ends_it() -> None:
     state = reset(leading(seen(), renewed(0.1)))
     assert state.reset is not None
     assert observe(state, facts.ClusterSeen(seen()._replace(revision=9))).reset is None
+
+
+# -- a backup that shows what is long over -----------------------------------------------------------------------
+
+STANDBY = replace(REPLICA, streaming=True)
+OF_C = OF_ITS_LEASE._replace(leader=replace(LEADER, name="c", lease_id=9))
+
+
+def leased(state: State) -> State:
+    return observe(state, facts.LeaseGranted(11, after(NOW, 9999.0), 5.0, 5.0))
+
+
+def electing(view: ClusterView, lost: ClusterView | None = None) -> State:
+    """`a` follows `b` by the lost view; the backup shows that one, and then nobody leads."""
+    before = following(STANDBY) if lost is None else following(STANDBY, cluster=lost)
+    return leased(reset(before, view))
+
+
+@pytest.mark.parametrize("server", [STANDBY, replace(STANDBY, streaming=False), replace(STOPPED, probed_at=NOW)])
+def test_no_wal_is_given_up_for_a_leader_that_only_the_backup_shows(server: ServerView) -> None:
+    state = leased(reset(following(server), OF_C))
+    giving_up = {
+        *(actions.Follow, actions.CheckHistory, actions.StopServer, actions.Rewind, actions.Clone),
+        actions.StartStandby,
+    }
+    for seconds in (0.0, 2.0, 5.0, 6.9):
+        assert not {type(action) for action in later(state, seconds).actions} & giving_up
+
+
+def test_nor_by_the_leader_that_it_ends() -> None:
+    state = reset(leading(seen(), renewed(0.1)), OF_C)
+    assert has(actions.Fence, decide(state, NOW))
+    down = observe(state, facts.Probed(replace(STOPPED, probed_at=after(NOW, 0.1))))
+    assert not {type(action) for action in later(down, 1.0).actions} & {actions.StartStandby, actions.Rewind}
+
+
+def test_a_leader_elected_since_is_followed_at_once() -> None:
+    state = electing(OF_ITS_LEASE._replace(leader=None))
+    elected = OF_ITS_LEASE._replace(revision=30, leader=replace(LEADER, name="c", lease_id=9, mod_revision=30))
+    followed = observe(state, facts.ClusterSeen(elected))
+    assert followed.reset is None
+    assert has(actions.Follow, later(followed, 1.0))
+
+
+def test_an_offer_in_the_backup_does_not_shorten_the_wait() -> None:
+    offer = Offer("b", TERM, Timeline(1), Lsn(900), "server_crashed")
+    of_b = OF_ITS_LEASE._replace(
+        leader=replace(LEADER, name="b", lease_id=8), request=Request(offer=offer, mod_revision=2)
+    )
+    state = electing(of_b)
+    for seconds in (0.1, 3.0, 5.1):
+        wanted = {type(action) for action in later(state, seconds).actions}
+        assert not wanted & {actions.CastBallot, actions.TakeLeader}
+
+
+def test_a_failover_that_was_asked_for_before_the_backup_is_nobodys_wish() -> None:
+    forced = Request(candidate="a", allow_data_loss=True, mod_revision=2)
+    vacant = OF_ITS_LEASE._replace(leader=None, request=forced, roster={"b": "", "c": ""})
+    assert not has(actions.CastBallot, later(electing(vacant), 8.0))
+    asked_now = vacant._replace(revision=40, request=replace(forced, mod_revision=40))
+    state = observe(electing(vacant), facts.ClusterSeen(asked_now))
+    assert has(actions.CastBallot, later(state, 8.0))
+
+
+def test_the_electorate_is_the_one_that_was_lost_until_a_leader_writes_another() -> None:
+    only = SyncState("b", ("c",), 0, 15)
+    lost = seen()._replace(leader=replace(LEADER, name="b", lease_id=8), sync=only)
+    older = OF_ITS_LEASE._replace(leader=None, sync=SyncState("b", ("a",), 0, 2))
+    state = electing(older, lost)
+    assert not has(actions.CastBallot, later(state, 8.0)), "it may lack what c has"
+    renewed_since = older._replace(revision=40, sync=SyncState("b", ("a",), 0, 40))
+    assert has(actions.CastBallot, later(observe(state, facts.ClusterSeen(renewed_since)), 8.0))
+
+
+def test_after_it_all_are_heard_before_one_is_elected() -> None:
+    assert reset(following(STANDBY), OF_ITS_LEASE._replace(leader=None)).vacancy is not None
+    state = electing(OF_ITS_LEASE._replace(leader=None))
+    assert state.vacancy is not None
+    assert state.vacancy.cold
+
+
+@pytest.mark.parametrize("revision", [21, 999])
+def test_a_restore_that_took_care_of_revisions_shows_by_its_term(revision: int) -> None:
+    known = seen()._replace(term=Term(8), leader=replace(LEADER, name="b", lease_id=8))
+    backup = seen()._replace(revision=revision, term=Term(3))
+    state = observe(following(STANDBY, cluster=known), facts.Renewed(7, after(NOW, 4.9), 5.0, backup))
+    assert state.lease.lease_id == 0
+    assert not has(actions.Promote, decide(leased(state), NOW))
+
+
+# -- who had given the lead away ---------------------------------------------------------------------------------
+
+
+def offered_away() -> list[State]:
+    led = leading(seen(), renewed(0.1), server=STOPPED)
+    offer = Offer("a", TERM, Timeline(1), Lsn(900), "server_crashed")
+    crash = Crash(after(NOW, -1.0), examined_at=NOW, end_lsn=Lsn(900))
+    unknown = Failure("PutOffer", "unknown", "no answer", 1, NOW)
+    return [
+        led._replace(cluster=seen()._replace(request=Request(offer=offer, mod_revision=9)), crash=crash),
+        led._replace(crash=replace(crash, offered_at=NOW)),
+        led._replace(crash=crash, failures=(unknown,)),
+        led._replace(hand_over=HandOver(0, "b", NOW, NOW)),
+    ]
+
+
+@pytest.mark.parametrize("state", offered_away())
+@pytest.mark.parametrize("view", [EMPTY_VIEW, OF_ITS_LEASE])
+def test_a_leader_that_may_have_a_successor_waits_as_all_others(state: State, view: ClusterView) -> None:
+    after_it = leased(reset(state, view, 7, after(NOW, 4.8)))
+    for seconds in (0.0, 4.9):
+        wanted = {type(action) for action in later(after_it, seconds).actions}
+        assert not wanted & {actions.TakeInitialize, actions.StartPrimary, actions.Promote}
+
+
+def test_a_leader_that_has_seen_another_since_is_no_more_the_one_that_led() -> None:
+    state = reset(leading(seen(), renewed(0.1)))
+    taken = observe(state, facts.ClusterSeen(EMPTY_VIEW._replace(revision=4, leader=replace(LEADER, name="c"))))
+    assert taken.reset is not None
+    assert not taken.reset.led
+
+
+# -- agents that began after the loss ------------------------------------------------------------------------------
+
+
+def test_a_lease_is_not_adopted_by_whom_a_promise_binds() -> None:
+    """In a backup it may be the one by which this member led."""
+    state = State(Myself("a", member("a").conn_url), Policy(ttl_s=5.0), server=REPLICA)
+    bound = observe(state, facts.Promised("", after(NOW, 4.9)))
+    assert observe(bound, facts.LeaseAdopted(7, after(NOW, 4.8), Term(0))).lease.lease_id == 0
+    assert observe(bound, facts.LeaseAdopted(7, after(NOW, 4.8), TERM)).lease.lease_id == 7, "it leads, then"
+    assert observe(state, facts.LeaseAdopted(7, after(NOW, 4.8), Term(0))).lease.lease_id == 7
+
+
+def test_what_is_remembered_of_a_cluster_tells_a_member_without_data_that_there_was_one() -> None:
+    state = State(Myself("a", member("a").conn_url), Policy(ttl_s=5.0), server=EMPTY)
+    remembered = observe(state, facts.ClusterRecalled(seen()._replace(revision=0, leader=None)))
+    state = leased(observe(remembered, facts.ClusterSeen(EMPTY_VIEW)))
+    assert not has(actions.TakeInitialize, later(state, 3600.0))
 
 
 # -- agents that know of no cluster ----------------------------------------------------------------------------

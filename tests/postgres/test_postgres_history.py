@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 from pglab import Lab, at, has_all_of, streams, wait_until
 
 from hamgr.core.actions import Upstream
 from hamgr.core.units import Lsn, Timeline
-from hamgr.postgres import control, wal
+from hamgr.postgres import control, history, lineage, source, wal
+from hamgr.postgres.config import ServerConfig
 from hamgr.postgres.errors import Diverged, RewindFailed, WalGone
 from hamgr.postgres.server import LocalServer
 
@@ -187,3 +189,21 @@ async def test_what_follows_a_switch_in_its_segment_is_no_divergence(lab: Lab) -
         stream.seek(-100, 2)
         stream.write(b"stale" * 20)
     assert (await two.check_history(at(one))).local == end
+
+
+@pytest.mark.parametrize(("positions", "asked"), [((900, 950, 1000), 3), ((1000,), 1), ((900,) * 9, 5)])
+async def test_wal_that_the_upstream_is_about_to_flush_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, positions: tuple[int, ...], asked: int
+) -> None:
+    """A copy of its files may hold records that it has written and not flushed; for others it does not wait."""
+    answers = [source.Source("7", lineage.Position(Timeline(2), Lsn(lsn)), ()) for lsn in positions]
+    asks: list[Upstream] = []
+
+    async def ask(_config: object, upstream: Upstream) -> source.Source:
+        asks.append(upstream)
+        return answers[len(asks) - 1]
+
+    monkeypatch.setattr(history.source, "ask", ask)
+    monkeypatch.setattr(history, "WAL_WRITER_S", 0.0)
+    there = await history._ask(cast(ServerConfig, None), lineage.Position(Timeline(2), Lsn(1000)), Upstream("b"))
+    assert (len(asks), there) == (asked, answers[asked - 1])

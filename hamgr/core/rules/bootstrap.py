@@ -79,26 +79,20 @@ def heirs_at_birth(scene: Scene) -> tuple[str, ...]:
     return tuple(m.name for m in scene.view.members if m.name != scene.me and m.tags.may_lead)
 
 
-def _is_hopeless(scene: Scene, kind: type) -> bool:
-    """Left to run out, lease and `initialize` go, and another member may have more luck."""
-    failure = scene.state.failure(kind.__name__)
-    return failure is not None and failure.count >= HOPELESS_AFTER and bool(heirs_at_birth(scene))
-
-
 def _make(scene: Scene) -> Verdict:
     term = scene.view.term
     server = scene.server
     reason = because(Code.INITIALIZING)
     if server.data_dir in (DataDir.EMPTY, DataDir.UNFINISHED):
         retry_at = scene.retry_at(InitDb)
-        may_renew = not _is_hopeless(scene, InitDb)
-        actions = (InitDb(),) if scene.now >= retry_at and may_renew else ()
-        return Verdict(reason, actions, wake_at=retry_at, may_renew=may_renew)
+        failure = scene.state.failure(InitDb.__name__)
+        # Left to run out, lease and `initialize` go, and another member may have more luck.
+        is_hopeless = failure is not None and failure.count >= HOPELESS_AFTER and bool(heirs_at_birth(scene))
+        actions = (InitDb(),) if scene.now >= retry_at and not is_hopeless else ()
+        return Verdict(reason, actions, wake_at=retry_at, may_renew=not is_hopeless)
     if scene.is_server_down:
         retry_at = scene.retry_at(StartPrimary)
-        may_renew = not _is_hopeless(scene, StartPrimary)
-        start = (StartPrimary(term),) if scene.has_time and may_renew else ()
-        return Verdict(reason, start, wake_at=retry_at, may_renew=may_renew)
+        return Verdict(reason, (StartPrimary(term),) if scene.has_time else (), wake_at=retry_at)
     if not server.is_primary:
         return Verdict(because(Code.SERVER_STARTING))
     if scene.state.verified_term != term:

@@ -97,6 +97,9 @@ def _is_forced(scene: Scene, *, loses: bool = False) -> bool:
     request = scene.view.request
     if request is None or request.candidate != scene.me or request.is_switchover:
         return False
+    if scene.state.reset is not None and request.mod_revision <= scene.state.reset.revision:
+        # Of a backup: whoever asked for it did so long ago.
+        return False
     return request.allow_data_loss or not loses
 
 
@@ -247,7 +250,8 @@ def _window_end(scene: Scene, vacancy: Vacancy) -> Instant:
     window_s = COLD_WINDOW_S if vacancy.cold else scene.policy.election_window_s
     if scene.offer is not None:
         window_s = min(scene.policy.election_window_s, scene.policy.offer_timeout_s / 2)
-    return after(vacancy.since, window_s)
+    began_at = vacancy.since if scene.state.reset is None else max(vacancy.since, scene.state.reset.until)
+    return after(began_at, window_s)
 
 
 def _fit(scene: Scene, ballots: Iterable[Ballot]) -> list[Ballot]:

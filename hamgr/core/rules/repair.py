@@ -34,6 +34,17 @@ def foreign_data(scene: Scene) -> Verdict | None:
     return Verdict(because(Code.FOREIGN_DATA, local=local, cluster=cluster), may_renew=not scene.leads)
 
 
+def after_restore(scene: Scene) -> Verdict | None:
+    """etcd was restored from a backup, and whom it shows leading may have done so long ago: until its key has run out,
+    or somebody has become leader since, nobody is elected, and no WAL is given up for what it lacks.
+    """
+    reset = scene.state.reset
+    if reset is None or not scene.view.system_identifier or scene.now >= reset.until:
+        return None
+    why = "etcd was restored from a backup, and whom it shows leading is waited for"
+    return Verdict(because(Code.WAIT_LEADER, why=why), wake_at=reset.until)
+
+
 def clone(scene: Scene) -> Verdict | None:
     """No data yet (or what there is cannot be mended): copy it from the leader."""
     has_none = scene.server.data_dir in (DataDir.EMPTY, DataDir.UNFINISHED)
