@@ -76,12 +76,12 @@ def is_of_another_past(state: State, view: ClusterView) -> bool:
 
 
 def reset_after(state: State, view: ClusterView) -> Reset | None:
-    """What a loss means is over once somebody became leader after it, or this member leads on."""
+    """What a loss means is over once somebody became leader after it, or leads on when its wait is over."""
     reset, leader = state.reset, view.leader
     if reset is None or leader is None:
         return reset
-    if leader.mod_revision > reset.revision and view.system_identifier:
-        return None
-    if leader.name == state.me.name and leader.lease_id == state.lease.lease_id and view.system_identifier:
+    is_mine = leader.name == state.me.name and leader.lease_id == state.lease.lease_id
+    is_of_now = leader.mod_revision > reset.revision or view.seen_at >= reset.until or is_mine
+    if view.system_identifier and is_of_now:
         return None
     return replace(reset, led=reset.led and leader.name == state.me.name)

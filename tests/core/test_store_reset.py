@@ -208,6 +208,15 @@ def test_a_leader_elected_since_is_followed_at_once() -> None:
     assert has(actions.Follow, later(followed, 1.0))
 
 
+def test_a_leader_that_still_leads_when_the_wait_is_over_is_one() -> None:
+    of_b = OF_ITS_LEASE._replace(leader=replace(LEADER, name="b", lease_id=8))
+    state = electing(of_b)
+    early = observe(state, facts.ClusterSeen(of_b._replace(revision=30, seen_at=after(NOW, 6.9))))
+    assert early.reset is not None
+    late = observe(early, facts.ClusterSeen(of_b._replace(revision=31, seen_at=after(NOW, 7.0))))
+    assert late.reset is None
+
+
 def test_an_offer_in_the_backup_does_not_shorten_the_wait() -> None:
     offer = Offer("b", TERM, Timeline(1), Lsn(900), "server_crashed")
     of_b = OF_ITS_LEASE._replace(
