@@ -67,7 +67,7 @@ class ServerSensor:
 async def watch_store(
     store: Store, post: Callable[[Fact], None], idle_s: Callable[[], float], known_revision: Callable[[], int]
 ) -> None:
-    """Post every change of the cluster's keys, for ever. After a gap, or an outage, all keys are read again: what is
+    """Post every change of the cluster's keys, for ever. After each interruption all keys are read again: what is
     then older than what was known before is told as such.
     """
     pause_s = RETRY_S
@@ -79,12 +79,10 @@ async def watch_store(
             pause_s = RETRY_S
             async for change in store.watch(view.revision, idle_s()):
                 match change:
-                    case Gap():
-                        # It is told at once by a member of etcd that lags behind, too.
+                    case Gap() | Interrupted():
+                        # Resumed, the watch would not show that etcd was restored meanwhile.
                         await asyncio.sleep(RETRY_S)
                         break
-                    case Interrupted():
-                        continue
                     case _:
                         post(ClusterSeen(change))
         except StoreError as error:

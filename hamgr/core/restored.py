@@ -29,6 +29,9 @@ def without_store(state: State, fact: StoreReset) -> State:
     view, lease, before = fact.view, state.lease, state.reset
     known = state.cluster if state.cluster is not None else view
     led = _leads_for_certain(state, view.seen_at) or (before is not None and before.led)
+    if view.system_identifier and known.sync is not None and known.sync.leader:
+        # The electorate of the backup is not the one that its commits wait for.
+        led = False
     wait_until = after(view.seen_at, max(state.policy.ttl_s, lease.ttl_s))
     deadline = lease.deadline
     if fact.lease_id == lease.lease_id and deadline is not None:
@@ -72,16 +75,19 @@ def is_of_another_past(state: State, view: ClusterView) -> bool:
     if known is None:
         return False
     is_unmade = state.is_recalled and bool(known.system_identifier) and not view.system_identifier
-    return is_unmade or (view.term_revision != 0 and view.term < known.term and view.revision >= known.revision)
+    has_terms = view.term_revision != 0 and known.term_revision != 0
+    return is_unmade or (has_terms and view.term < known.term and view.revision >= known.revision)
 
 
 def reset_after(state: State, view: ClusterView) -> Reset | None:
-    """What a loss means is over once somebody became leader after it, or leads on when its wait is over."""
+    """What a loss means is over once somebody became leader after it, or leads on: a leader writes its position. A key
+    that is only there may be on a lease of the backup, which can be long.
+    """
     reset, leader = state.reset, view.leader
     if reset is None or leader is None:
         return reset
     is_mine = leader.name == state.me.name and leader.lease_id == state.lease.lease_id
-    is_of_now = leader.mod_revision > reset.revision or view.seen_at >= reset.until or is_mine
-    if view.system_identifier and is_of_now:
+    has_written = max(leader.mod_revision, view.status.mod_revision) > reset.revision
+    if view.system_identifier and (has_written or is_mine):
         return None
     return replace(reset, led=reset.led and leader.name == state.me.name)

@@ -9,7 +9,7 @@ import pytest
 
 from core.leader import LEADER, NOW, TERM, leading, member, primary_server, renewed, seen
 from hamgr.core import actions, facts
-from hamgr.core.cluster import ClusterView, Member, Offer, Request, SyncState
+from hamgr.core.cluster import ClusterView, Member, Offer, Request, Status, SyncState
 from hamgr.core.decide import Decision, decide
 from hamgr.core.observe import observe
 from hamgr.core.policy import Policy
@@ -208,13 +208,34 @@ def test_a_leader_elected_since_is_followed_at_once() -> None:
     assert has(actions.Follow, later(followed, 1.0))
 
 
-def test_a_leader_that_still_leads_when_the_wait_is_over_is_one() -> None:
+def test_a_leader_that_writes_since_is_one_and_a_key_that_is_only_there_is_nobodys() -> None:
+    """It may be on a lease of the backup, granted when ttl was longer."""
     of_b = OF_ITS_LEASE._replace(leader=replace(LEADER, name="b", lease_id=8))
-    state = electing(of_b)
-    early = observe(state, facts.ClusterSeen(of_b._replace(revision=30, seen_at=after(NOW, 6.9))))
-    assert early.reset is not None
-    late = observe(early, facts.ClusterSeen(of_b._replace(revision=31, seen_at=after(NOW, 7.0))))
-    assert late.reset is None
+    still_there = observe(electing(of_b), facts.ClusterSeen(of_b._replace(revision=30, seen_at=after(NOW, 60.0))))
+    assert still_there.reset is not None
+    written = of_b._replace(revision=31, status=Status(Lsn(1000), Timeline(1), mod_revision=31))
+    assert observe(still_there, facts.ClusterSeen(written)).reset is None
+
+
+def test_in_synchronous_mode_nobody_leads_on_by_a_backup() -> None:
+    """Its electorate is not the one that commits wait for."""
+    lost = seen()._replace(sync=SyncState("a", ("c",), 0, 15))
+    state = reset(
+        leading(lost, renewed(0.1)), OF_ITS_LEASE._replace(sync=SyncState("a", ("b",), 0, 4)), 7, after(NOW, 4.8)
+    )
+    assert has(actions.Fence, decide(state, NOW))
+    assert state.lease.lease_id == 0
+    emptied = reset(leading(lost, renewed(0.1)))
+    assert has(actions.TakeInitialize, decide(emptied, NOW)), "nobody can be elected by what is not there"
+
+
+def test_a_cluster_that_was_removed_and_made_again_is_no_backup() -> None:
+    known = seen()._replace(term=Term(8))
+    removed = observe(leading(known, renewed(0.1)), facts.ClusterSeen(ClusterView(25, NOW)))
+    again = ClusterView(30, NOW, leader=LEADER, term=Term(1), term_revision=29)
+    state = observe(removed, facts.ClusterSeen(again))
+    assert state.lease.lease_id == LEADER.lease_id
+    assert not has(actions.Fence, decide(state, NOW))
 
 
 def test_an_offer_in_the_backup_does_not_shorten_the_wait() -> None:
