@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hamgr.core.actions import Upstream
@@ -284,7 +284,7 @@ class LocalServer(SeenServer):
         None if there was no cluster in it: an empty one must not push out what was kept before.
         """
         await self._refuse_while_running()
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z"
         data_dir = self.config.data_dir
         return await self.disk.run(
             lambda: clone.keep_aside(data_dir, stamp, keep), "keep the data directory aside", clone.REMOVE_S
