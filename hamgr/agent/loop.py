@@ -11,7 +11,7 @@ from typing import Any
 from hamgr.agent.chronicle import Chronicle
 from hamgr.agent.clock import now
 from hamgr.agent.journal import Journal
-from hamgr.core.actions import Action, Exit, Fence, Lane, PutDown
+from hamgr.core.actions import OVERTAKING, Action, Exit, Lane
 from hamgr.core.decide import Decision, decide
 from hamgr.core.facts import (
     ActionEnded,
@@ -134,7 +134,7 @@ class Loop:
             self._chronicle.folded(before, fact, self.state)
 
     def _start(self, action: Action, at: Instant) -> None:
-        if isinstance(action, Fence | PutDown):
+        if isinstance(action, OVERTAKING):
             self._overtake(Lane.SERVER)
         self._chronicle.started(action, at)
         if isinstance(action, Exit):

@@ -58,6 +58,7 @@ __all__ = [
     "AFTER_PROMOTION",
     "BEFORE_STOP",
     "GIVING_AWAY",
+    "OVERTAKING",
     "TAKING_DOWN",
     "Action",
     "ApplyConfig",
@@ -171,6 +172,9 @@ Action = (
 
 TAKING_DOWN = (Fence, StopServer, HandOverStop, PutDown, RestartServer, Reinitialize, ExamineCrash)
 """Actions that end the server."""
+
+OVERTAKING = (Fence, PutDown)
+"""Actions for which others in their lane are cut short."""
 
 GIVING_AWAY = (PutOffer, ReleaseLeader)
 """Actions after which somebody else may lead."""

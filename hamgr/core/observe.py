@@ -129,7 +129,7 @@ def _observe_host(state: State, fact: HostFact) -> State:
 
 def see_cluster(state: State, view: ClusterView) -> State:
     """The newest view, and what follows from it for the lease's term, an election and a finished hand-over."""
-    if state.cluster is not None and restored.is_of_another_past(state, view):
+    if restored.is_of_another_past(state, view):
         return _reset(state, facts.StoreReset(view))
     if state.cluster is not None and view.revision < state.cluster.revision:
         return state

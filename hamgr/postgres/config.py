@@ -92,16 +92,18 @@ class ServerConfig:
         """The directory of the socket that we connect through."""
         if self.socket_dir is not None:
             return self.socket_dir
-        listed = str(self.parameters.get("unix_socket_directories") or "").split(",")[0].strip()
-        if listed:
+        if listed := self._listed_sockets[0]:
             return Path(listed)
         return DEFAULT_SOCKET_DIR if os.access(DEFAULT_SOCKET_DIR, os.W_OK) else Path("/tmp")
 
     @property
     def socket_directories(self) -> str:
         """All directories in which the server makes a socket: that one, and what else is listed."""
-        listed = (each.strip() for each in str(self.parameters.get("unix_socket_directories") or "").split(","))
-        return ",".join(dict.fromkeys((str(self.sockets), *filter(None, listed))))
+        return ",".join(dict.fromkeys((str(self.sockets), *filter(None, self._listed_sockets))))
+
+    @property
+    def _listed_sockets(self) -> list[str]:
+        return [each.strip() for each in str(self.parameters.get("unix_socket_directories") or "").split(",")]
 
     @property
     def local_host(self) -> str:

@@ -268,7 +268,7 @@ class Agent(Process):
             self.kill()
             self.on_exit(self)
             return
-        if isinstance(action, actions.Fence | actions.PutDown):
+        if isinstance(action, actions.OVERTAKING):
             self._overtake(now)
         self.fold(facts.ActionStarted(action, now))
         self._begin(action)

@@ -158,8 +158,9 @@ async def test_an_action_that_ends_is_known_before_the_next_decision(bench: Benc
     assert bench.loop.state.under_way == ()
 
 
-async def test_a_fence_overtakes_what_runs_in_its_lane_and_nothing_else(bench: Bench) -> None:
-    steps = [(STANDBY, CHECKPOINT), (Fence(),)]
+async def overtaken_by(bench: Bench, action: Action, other: Action) -> None:
+    """The loop, which ends once `action` is begun as well, after `other` of its lane and a checkpoint."""
+    steps = [(other, CHECKPOINT), (action,)]
 
     def decide(_state: State) -> tuple[Action, ...]:
         if len(bench.carried_out) == 3:
@@ -168,6 +169,10 @@ async def test_a_fence_overtakes_what_runs_in_its_lane_and_nothing_else(bench: B
 
     bench.decide, bench.wake_in_s = decide, 0.01
     await bench.run()
+
+
+async def test_a_fence_overtakes_what_runs_in_its_lane_and_nothing_else(bench: Bench) -> None:
+    await overtaken_by(bench, Fence(), STANDBY)
     ends = [fact for fact in bench.folded if isinstance(fact, ActionEnded)]
     assert [(end.action, end.outcome.result, end.outcome.code) for end in ends] == [
         (STANDBY, Result.FAILED, "overtaken")
@@ -194,15 +199,7 @@ async def test_a_fence_overtakes_what_runs_in_its_lane_and_nothing_else(bench: B
 
 async def test_putting_the_server_down_overtakes_as_well(bench: Bench) -> None:
     put_down = PutDown(Lsn(0), "disk_failed", Instant(0.0), False)
-    steps = [(StartPrimary(Term(1)), CHECKPOINT), (put_down,)]
-
-    def decide(_state: State) -> tuple[Action, ...]:
-        if len(bench.carried_out) == 3:
-            return (Exit(0),)
-        return steps.pop(0) if steps else ()
-
-    bench.decide, bench.wake_in_s = decide, 0.01
-    await bench.run()
+    await overtaken_by(bench, put_down, StartPrimary(Term(1)))
     assert bench.cancelled[0] == StartPrimary(Term(1))
     assert [task.action for task in bench.loop.state.under_way] == [CHECKPOINT, put_down]
 
