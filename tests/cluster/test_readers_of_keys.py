@@ -134,7 +134,8 @@ def test_a_template_that_goes_by_roles_finds_one_primary_and_what_it_needs(
 def test_the_leaders_position_is_in_status_and_goes_on(cluster: Cluster, undisturbed: Member) -> None:
     before = json.loads(value(cluster, "status"))
     assert type(before["optime"]) is int
-    assert set(before["slots"]) == {member.name for member in cluster.replicas()}
+    # A slot outlives its member by `member_slots_ttl`: that of one which an earlier test started may be there, too.
+    assert set(before["slots"]) >= {member.name for member in cluster.replicas()}
     sql(undisturbed, "INSERT INTO witness SELECT generate_series(1, 1000)")
     wait_until("it went on", lambda: json.loads(value(cluster, "status"))["optime"] > before["optime"])
 
