@@ -169,6 +169,9 @@ async def promote(world: World, action: actions.Promote) -> Outcome:
 
 
 async def follow(world: World, action: actions.Follow) -> Outcome:
+    if not action.upstream.host:
+        # What came after that would escape the comparison that follows.
+        await world.server.stop_receiver()
     await world.server.follow(action.upstream)
     return DONE
 
@@ -215,6 +218,11 @@ async def ensure_sentry(world: World, _action: actions.EnsureSentry) -> Outcome:
     await world.server.ensure_sentry(world.link.watched)
     world.probe_soon()
     return DONE
+
+
+async def note_birth(world: World, action: actions.NoteBirth) -> Outcome:
+    await world.server.note_birth(action.birth)
+    return Outcome(Result.DONE, text=f"timeline {action.birth.timeline} was begun in term {action.birth.term}")
 
 
 async def ensure_slots(world: World, action: actions.EnsureSlots) -> Outcome:
@@ -274,6 +282,7 @@ SERVER_CALLS: dict[type, Callable[[World, Any], Awaitable[Outcome]]] = {
     actions.AwaitStandbys: await_standbys,
     actions.DropFormerSlots: drop_former_slots,
     actions.EnsureSentry: ensure_sentry,
+    actions.NoteBirth: note_birth,
     actions.SetSync: set_sync,
     actions.ApplyConfig: apply_config,
 }

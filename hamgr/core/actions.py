@@ -22,6 +22,7 @@ from hamgr.core.server_actions import (
     Follow,
     HandOverStop,
     InitDb,
+    NoteBirth,
     Promote,
     PutDown,
     Reinitialize,
@@ -83,6 +84,7 @@ __all__ = [
     "InitDb",
     "Lane",
     "MoveLeader",
+    "NoteBirth",
     "PointPools",
     "Promote",
     "PushRoute",
@@ -142,6 +144,7 @@ Action = (
     | DropFormerSlots
     | SetSync
     | EnsureSentry
+    | NoteBirth
     | ApplyConfig
     | GrantLease
     | TakeInitialize

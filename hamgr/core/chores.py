@@ -24,6 +24,7 @@ from hamgr.core.actions import (
     PutSync,
     SetSync,
 )
+from hamgr.core.births import keep_birth
 from hamgr.core.budget import budget_by_stage
 from hamgr.core.cluster import HistoryLine, Member, Status, SyncState
 from hamgr.core.pipeline import record_of
@@ -36,7 +37,7 @@ from hamgr.core.scene import Scene
 from hamgr.core.server import DataDir, Phase
 from hamgr.core.slotnames import slot_name
 from hamgr.core.synchronous import first_rule, rule_of, wanted_rule
-from hamgr.core.units import Instant, Lsn, Timeline, WallTime, after
+from hamgr.core.units import Instant, Lsn, Term, Timeline, WallTime, after
 
 ROSTER_PATIENCE_S = 10.0
 """For so long at least a member may be away and still be counted on."""
@@ -90,6 +91,7 @@ def _member(scene: Scene, note: str, xlog_location: Lsn, *, lease_id: int = 0, m
         version=me.version,
         server_version=server.server_version,
         timeline=Timeline(0) if scene.is_foreign else server.timeline,
+        timeline_term=Term(0) if scene.is_foreign else server.timeline_term,
         xlog_location=xlog_location,
         replication_state="streaming" if server.is_replica and server.streaming else "",
         tags=me.tags,
@@ -108,7 +110,14 @@ def keep_status(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """
     if not scene.server.is_primary:
         return
-    status = Status(scene.server.written_lsn, scene.server.timeline, _positions(scene), lost_slots=logical.lost(scene))
+    server = scene.server
+    status = Status(
+        server.written_lsn,
+        server.timeline,
+        _positions(scene),
+        lost_slots=logical.lost(scene),
+        timeline_term=server.timeline_term,
+    )
     present = scene.view.status
     if present == status:
         return
@@ -119,10 +128,14 @@ def keep_status(scene: Scene, _note: str) -> Iterator[Action | Instant]:
 
 
 def _hardly_moved(old: Status, new: Status) -> bool:
-    if (old.timeline, old.slots.keys(), old.lost_slots) != (new.timeline, new.slots.keys(), new.lost_slots):
+    if _apart_from_positions(old) != _apart_from_positions(new):
         return False
     moves = [new.optime - old.optime, *(lsn - old.slots[name] for name, lsn in new.slots.items())]
     return all(abs(move) < IDLE_BYTES for move in moves)
+
+
+def _apart_from_positions(status: Status) -> tuple[object, ...]:
+    return status.timeline, status.timeline_term, status.slots.keys(), status.lost_slots
 
 
 def _once_in(pause_s: float, last_at: Instant | None, action: Action, now: Instant) -> Action | Instant:
@@ -295,7 +308,16 @@ def prepare(scene: Scene, _note: str) -> Iterator[Action | Instant]:
         yield Checkpoint(revision)
 
 
-CHORES: tuple[Chore, ...] = (keep_lease, announce, keep_sentry, keep_config, prepare, logical.drop_former, keep_routes)
+CHORES: tuple[Chore, ...] = (
+    keep_lease,
+    announce,
+    keep_birth,
+    keep_sentry,
+    keep_config,
+    prepare,
+    logical.drop_former,
+    keep_routes,
+)
 """Of every member."""
 
 LEADERS_CHORES: tuple[Chore, ...] = (

@@ -44,6 +44,8 @@ class Member(NamedTuple):
     version: str = ""
     server_version: int = 0
     timeline: Timeline = Timeline(0)
+    timeline_term: Term = Term(0)
+    """The term in which that timeline was begun; 0: not known."""
     xlog_location: Lsn = Lsn(0)
     replication_state: str = ""
     tags: Tags = Tags()
@@ -76,6 +78,8 @@ class Ballot:
     timeline: Timeline
     lsn: Lsn
     priority: int
+    timeline_term: Term = Term(0)
+    """The term in which that timeline was begun; 0: not known."""
     mod_revision: int = 0
 
 
@@ -95,6 +99,8 @@ class Offer:
     elapsed_s: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What became of the pools that were to be held, for the successor's record."""
+    timeline_term: Term = Term(0)
+    """The term in which that timeline was begun; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,8 @@ class Status:
     """When it was written; no part of what it says."""
     lost_slots: Mapping[str, Lsn] = field(default_factory=dict)
     """Declared logical slots that a leader had and its successor did not have in sync, and where they stood."""
+    timeline_term: Term = Term(0)
+    """The term in which that timeline was begun; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class Lane(Enum):
     CHECKPOINT = "checkpoint"
     SYNC = "sync"
     SENTRY = "sentry"
+    BIRTH = "birth"
     PEERS = "peers"
     POOLS = "pools"
     BALANCERS = "balancers"

@@ -7,8 +7,9 @@ from typing import assert_never
 
 from hamgr.core import facts, leases, logical, restored
 from hamgr.core.actions import TAKING_DOWN, Lane, Promote, PutRoster, TakeLeader
-from hamgr.core.cluster import ClusterView
+from hamgr.core.cluster import ClusterView, Status
 from hamgr.core.facts import Fact, HostFact
+from hamgr.core.order import have_forked
 from hamgr.core.outcomes import after_end
 from hamgr.core.pipeline import Passage
 from hamgr.core.scene import Scene
@@ -236,7 +237,13 @@ def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> 
         fault_at=None if vacancy.cold else state.leader_heard_at,
         former_lsn=view.status.optime or None,
         former_end_is_read=Scene(state, view.seen_at).electorate is not None,
+        former_had_another_timeline=_lacks_timeline_of(state.server, view.status),
     )
+
+
+def _lacks_timeline_of(server: ServerView, status: Status) -> bool:
+    """What was written on the last leader's timeline is not here, wherever the positions are."""
+    return server.timeline < status.timeline or have_forked(server, status)
 
 
 def _vital_checked(state: State, fact: facts.VitalChecked) -> State:

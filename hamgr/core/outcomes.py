@@ -165,6 +165,13 @@ def _sentry_checked(state: State, fact: ActionEnded) -> State:
     return state._replace(sentry_checked_at=fact.at)
 
 
+def _birth_noted(state: State, fact: ActionEnded) -> State:
+    """Known at once; what has become of the directory of a server that has ended meanwhile, a look at it tells."""
+    if not fact.is_done or not isinstance(fact.action, actions.NoteBirth) or not state.server.is_alive:
+        return state
+    return state._replace(server=replace(state.server, birth=fact.action.birth))
+
+
 def _config_applied(state: State, fact: ActionEnded) -> State:
     if not fact.is_done or not isinstance(fact.action, actions.ApplyConfig):
         return state
@@ -199,6 +206,7 @@ MARKS: dict[type[Action] | Any, Mark] = {
     actions.PutStatus: _status_written,
     actions.EnsureSlots: _slots_ensured,
     actions.EnsureSentry: _sentry_checked,
+    actions.NoteBirth: _birth_noted,
     actions.ApplyConfig: _config_applied,
     **SERVER_MARKS,
     **ROUTE_MARKS,

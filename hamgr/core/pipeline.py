@@ -90,6 +90,8 @@ class Passage:
     """Last known end of the former leader's WAL."""
     former_end_is_read: bool = False
     """It is its very end, or with synchronous mode no commit lies beyond what was compared."""
+    former_had_another_timeline: bool = False
+    """That position was on a timeline that this member does not have: it says little of how much is lacking."""
     own_lsn: Lsn | None = None
     voted_at: Instant | None = None
     elected_at: Instant | None = None
@@ -118,6 +120,8 @@ def record_of(passage: Passage, me: str, at: WallTime, budget_s: Mapping[str, fl
     at_risk: int | None = None
     if passage.former_lsn is not None and passage.own_lsn is not None:
         at_risk = max(0, passage.former_lsn - passage.own_lsn)
+        if not at_risk and passage.former_had_another_timeline and not passage.former_end_is_read:
+            at_risk = None
     return Record(
         term=passage.term,
         cause=passage.cause,

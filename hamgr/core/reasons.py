@@ -72,6 +72,7 @@ class Code(Enum):
     DIVERGED = "diverged"
     REWINDING = "rewinding"
     REDIRECTING = "redirecting"
+    LEAVING = "leaving"
     NOT_STREAMING = "not_streaming"
     ORDER = "order"
     BACKING_OFF = "backing_off"

@@ -86,6 +86,7 @@ GOING_ON = frozenset(
         Code.STARTING_STANDBY,
         Code.REWINDING,
         Code.REDIRECTING,
+        Code.LEAVING,
         Code.ORDER,
     }
 )

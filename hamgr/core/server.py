@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from hamgr.core.units import Instant, Lsn, Timeline
+from hamgr.core.units import Instant, Lsn, Term, Timeline
 
 
 class DataDir(Enum):
@@ -107,6 +107,20 @@ class ServerIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Birth:
+    """In which leadership a timeline was begun: two servers promoted apart from each other both take the next number,
+    and only this tells their timelines apart (docs/adr/0018). Zeros: not known.
+    """
+
+    timeline: Timeline = Timeline(0)
+    term: Term = Term(0)
+
+    def term_of(self, timeline: Timeline) -> Term:
+        """The term in which that timeline was begun; 0: not known."""
+        return self.term if self.timeline == timeline else Term(0)
+
+
+@dataclass(frozen=True, slots=True)
 class ServerView:
     """The server as last probed. LSNs are 0 and timelines 0 where they are not known.
 
@@ -129,6 +143,8 @@ class ServerView:
     is_read_only: bool = False
     """default_transaction_read_only or recovery: a write would be refused."""
     timeline: Timeline = Timeline(0)
+    birth: Birth = Birth()
+    """What the data directory's note says; it may be of an older timeline than the server's own."""
     written_lsn: Lsn = Lsn(0)
     received_lsn: Lsn = Lsn(0)
     replayed_lsn: Lsn = Lsn(0)
@@ -159,6 +175,11 @@ class ServerView:
     """A session of this server watches the guard's page (docs/adr/0009)."""
     control: ControlFile | None = None
     """Read while the server does not run."""
+
+    @property
+    def timeline_term(self) -> Term:
+        """The term in which the server's timeline was begun; 0: not known."""
+        return self.birth.term_of(self.timeline)
 
     @property
     def is_alive(self) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hamgr.core.lanes import Lane, Upstream
 from hamgr.core.quorum import SyncRule
+from hamgr.core.server import Birth
 from hamgr.core.units import Instant, Lsn, Term
 
 
@@ -57,7 +58,7 @@ class StartStandby:
 
 @dataclass(frozen=True, slots=True)
 class CheckHistory:
-    """Compare a running replica that does not stream with `upstream`'s history; refused if it diverged."""
+    """Compare a running replica that does not stream from `upstream` with its history; refused if it diverged."""
 
     upstream: Upstream
     lane = Lane.SERVER
@@ -124,7 +125,9 @@ class Promote:
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """Point the running replica at another upstream, without a restart."""
+    """Point the running replica at another upstream, without a restart; at none if it names no host, and then no WAL
+    receiver is left.
+    """
 
     upstream: Upstream
     lane = Lane.SERVER
@@ -205,6 +208,14 @@ class EnsureSentry:
     """A session inside the server watches the guard's page, for the case that nobody else is left to do it."""
 
     lane = Lane.SENTRY
+
+
+@dataclass(frozen=True, slots=True)
+class NoteBirth:
+    """Note in the data directory of the running server in which term its timeline was begun."""
+
+    birth: Birth
+    lane = Lane.BIRTH
 
 
 @dataclass(frozen=True, slots=True)

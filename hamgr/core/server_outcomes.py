@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hamgr.core import actions
-from hamgr.core.actions import AFTER_PROMOTION, BEFORE_STOP, Action
+from hamgr.core.actions import AFTER_PROMOTION, BEFORE_STOP, Action, Upstream
 from hamgr.core.facts import ActionEnded
+from hamgr.core.scene import Scene
 from hamgr.core.server import DOWN
 from hamgr.core.state import Crash, HandOver, State, has_lived_shortly
 from hamgr.core.units import Instant, Lsn, Term, Timeline
@@ -126,7 +127,8 @@ def _start_failed(state: State, at: Instant) -> State:
 def _history_checked(state: State, fact: ActionEnded) -> State:
     """Not streaming counts afresh from here: the next look at the history comes after a while, not at once."""
     since = fact.at if state.not_streaming_since is not None else None
-    if fact.is_done and state.cluster is not None:
+    is_of_leader = isinstance(fact.action, actions.CheckHistory) and fact.action.upstream == _leader_of(state, fact)
+    if fact.is_done and is_of_leader and state.cluster is not None:
         state = state._replace(checked_in=state.cluster.term)
     return _unfit_to_stream(state._replace(diverged=False, not_streaming_since=since), fact.outcome.code)
 
@@ -138,9 +140,17 @@ def _unfit_to_stream(state: State, code: str) -> State:
     return state._replace(must_clone=True) if code == "wal_gone" else state
 
 
+def _leader_of(state: State, fact: ActionEnded) -> Upstream | None:
+    """Where the leader's server is; another one may have led when the action began."""
+    return Scene(state, fact.at).upstream if state.cluster is not None else None
+
+
 def _mended(state: State, fact: ActionEnded) -> State:
     if fact.is_done:
-        return state._replace(diverged=False, must_clone=False, crash=None)
+        made_from = fact.action.source if isinstance(fact.action, actions.Rewind | actions.Clone) else None
+        is_of_leader = made_from is not None and made_from == _leader_of(state, fact)
+        checked_in = state.cluster.term if is_of_leader and state.cluster is not None else Term(0)
+        return state._replace(diverged=False, must_clone=False, crash=None, checked_in=checked_in)
     is_hopeless = isinstance(fact.action, actions.Rewind) and fact.outcome.code in ("rewind_failed", "wal_gone")
     return state._replace(must_clone=True) if is_hopeless else state
 

@@ -28,6 +28,7 @@ def encode_member(member: Member) -> str:
     optional = {
         "xlog_location": int(member.xlog_location),
         "timeline": int(member.timeline),
+        "timeline_term": int(member.timeline_term),
         "replication_state": member.replication_state,
         "server_version": member.server_version,
         "tags": encode_tags(member.tags),
@@ -49,10 +50,11 @@ def encode_member(member: Member) -> str:
 
 
 def encode_status(status: Status) -> str:
-    """The `status` value; `timeline` and `lost_slots` (left out where there are none) are ours."""
+    """The `status` value; `timeline`, `timeline_term` and `lost_slots` (left out where there is none) are ours."""
     slots = {name: int(lsn) for name, lsn in status.slots.items()}
     lost = {name: int(lsn) for name, lsn in status.lost_slots.items()}
-    rest = {"lost_slots": lost} if lost else {}
+    optional = {"timeline_term": int(status.timeline_term), "lost_slots": lost}
+    rest = {name: value for name, value in optional.items() if value}
     return encode_json({"optime": int(status.optime), "slots": slots, "timeline": int(status.timeline), **rest})
 
 
@@ -64,6 +66,7 @@ def encode_ballot(ballot: Ballot) -> str:
             "timeline": int(ballot.timeline),
             "lsn": int(ballot.lsn),
             "priority": ballot.priority,
+            "timeline_term": int(ballot.timeline_term),
         }
     )
 
@@ -93,6 +96,7 @@ def _offer(offer: Offer) -> dict[str, Any]:
         "lsn": int(offer.lsn),
         "cause": offer.cause,
         "elapsed_s": dict(offer.elapsed_s),
+        "timeline_term": int(offer.timeline_term),
         **notes,
     }
 

@@ -130,8 +130,8 @@ def _released(_: str, text: str, entry: Entry) -> dict[str, Any]:
 def _status(_: str, text: str, entry: Entry) -> dict[str, Any]:
     value = _json_object(text)
     slots, lost = _positions(value, "slots"), _positions(value, "lost_slots")
-    status = Status(_lsn(value, "optime"), Timeline(_number(value, "timeline")), slots, entry.mod_revision, lost)
-    return {"status": status}
+    timeline, timeline_term = Timeline(_number(value, "timeline")), Term(_number(value, "timeline_term"))
+    return {"status": Status(_lsn(value, "optime"), timeline, slots, entry.mod_revision, lost, timeline_term)}
 
 
 def _positions(value: Mapping[str, Any], name: str) -> dict[str, Lsn]:
@@ -163,6 +163,7 @@ def _offer(value: Mapping[str, Any]) -> Offer:
         cause=_text(value, "cause"),
         elapsed_s=elapsed_s,
         notes=_texts(value, "notes"),
+        timeline_term=Term(_number(value, "timeline_term")),
     )
 
 
@@ -210,6 +211,7 @@ def _member(name: str, text: str, entry: Entry) -> Member:
         version=_text(value, "version"),
         server_version=_number(value, "server_version"),
         timeline=Timeline(_number(value, "timeline")),
+        timeline_term=Term(_number(value, "timeline_term")),
         xlog_location=_lsn(value, "xlog_location"),
         replication_state=_text(value, "replication_state"),
         tags=_tags(_mapping(value, "tags")),
@@ -245,6 +247,7 @@ def _ballot(name: str, text: str, entry: Entry) -> Ballot:
         timeline=Timeline(_number(value, "timeline")),
         lsn=_lsn(value, "lsn"),
         priority=_get(value, "priority", int, 1),
+        timeline_term=Term(_number(value, "timeline_term")),
         mod_revision=entry.mod_revision,
     )
 

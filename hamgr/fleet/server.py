@@ -6,7 +6,7 @@ from hamgr.core import actions
 from hamgr.core.actions import Action
 from hamgr.core.cluster import ClusterView
 from hamgr.core.result import Outcome, Result
-from hamgr.core.server import ControlFile, DataDir, Phase, ServerIdentity, ServerView
+from hamgr.core.server import Birth, ControlFile, DataDir, Phase, ServerIdentity, ServerView
 from hamgr.core.server_outcomes import Promoted, WalEnd
 from hamgr.core.slotnames import slot_name
 from hamgr.core.units import Instant, Lsn, Timeline
@@ -31,6 +31,7 @@ class StandIn:
         self._upstream = ""
         self._slots: dict[str, Lsn] = {}
         self._has_sentry = False
+        self._birth = Birth()
 
     def tick(self, view: ClusterView | None) -> None:
         """A loop_wait has passed: a primary that is written to has moved, a replica has received what was told of."""
@@ -63,6 +64,7 @@ class StandIn:
             in_recovery=self.in_recovery,
             is_read_only=self.in_recovery,
             timeline=self._timeline,
+            birth=self._birth,
             written_lsn=Lsn(0) if self.in_recovery else self._lsn,
             received_lsn=self._lsn if self.in_recovery else Lsn(0),
             replayed_lsn=self._lsn if self.in_recovery else Lsn(0),
@@ -103,6 +105,8 @@ class StandIn:
                 self._upstream = f"{action.upstream.host}:{action.upstream.port}"
             case actions.EnsureSlots():
                 self._slots = {slot_name(name): self._lsn for name in action.members}
+            case actions.NoteBirth():
+                self._birth = action.birth
             case actions.EnsureSentry():
                 self._has_sentry = True
             case _:

@@ -21,7 +21,7 @@ from psycopg import sql as composed
 from psycopg.rows import TupleRow
 
 from hamgr.core.actions import Upstream
-from hamgr.postgres import configuration, elsewhere, files, programs, scram
+from hamgr.postgres import births, configuration, elsewhere, files, programs, scram
 from hamgr.postgres import source as sources
 from hamgr.postgres.config import Credentials, ServerConfig
 from hamgr.postgres.control import ASIDE, UNFINISHED, rewind_marker
@@ -257,6 +257,7 @@ def remove_unfinished(data_dir: Path) -> None:
 
 def _move_up(data_dir: Path) -> None:
     building = data_dir / UNFINISHED
+    births.remove(building)
     elsewhere.move_up(data_dir)
     data_dir.chmod(building.stat().st_mode & 0o777)
     for name in _names(building):

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hamgr.core.server import DataDir, Phase, ServerIdentity, ServerView
+from hamgr.core.server import Birth, DataDir, Phase, ServerIdentity, ServerView
 from hamgr.core.units import Instant, Timeline
-from hamgr.postgres import control, process, source, sql
+from hamgr.postgres import births, control, process, source, sql
 from hamgr.postgres.config import ServerConfig
 from hamgr.postgres.disk import Disk
-from hamgr.postgres.errors import ServerBroken, ServerError
+from hamgr.postgres.errors import ServerBroken, ServerError, ServerRefused
 from hamgr.postgres.knock import lets_nobody_in
 from hamgr.postgres.probe import Answer, pending_restart, probe_sql
 from hamgr.postgres.sql import Sql
@@ -35,6 +35,7 @@ class Observer:
         self._timeline = Timeline(0)
         self._has_received = False
         self._loaded_at = ""
+        self._birth: Birth | None = None
         self._pending: Mapping[str, Mapping[str, str]] = {}
 
     def configure(self, config: ServerConfig) -> None:
@@ -79,7 +80,9 @@ class Observer:
         seen = ServerView(phase=Phase.STOPPED, data_dir=found.state, problem=found.problem)
         if found.state is not DataDir.VALID:
             return seen
+        self._birth = None
         try:
+            birth = await self._noted_birth()
             file = (await control.read_control(self._bin_dir, data_dir)).file
         except ServerBroken as error:
             problem = f"{error}; move the data directory away, and it is copied anew"
@@ -92,6 +95,7 @@ class Observer:
             control=file,
             system_identifier=file.system_identifier,
             timeline=Timeline(max(file.timeline, file.min_recovery_timeline)),
+            birth=birth,
         )
 
     async def _up(self, identity: ServerIdentity, timeout_s: float) -> ServerView:
@@ -111,6 +115,7 @@ class Observer:
             in_recovery=answer.in_recovery,
             is_read_only=answer.is_read_only,
             timeline=timeline,
+            birth=await self._noted_birth(),
             written_lsn=answer.written_lsn,
             received_lsn=answer.received_lsn,
             replayed_lsn=answer.replayed_lsn,
@@ -131,6 +136,21 @@ class Observer:
             former_slots=answer.former_slots,
             awaited_slots=answer.awaited_slots,
         )
+
+    async def _noted_birth(self) -> Birth:
+        """Read again only while the server does not run: only then do others write into its directory."""
+        if self._birth is None:
+            data_dir = self._config.data_dir
+            self._birth = await self._disk.run(lambda: births.read(data_dir), "read the note on the timeline")
+        return self._birth
+
+    async def note_birth(self, birth: Birth) -> None:
+        """The data directory of the running server says that. Raises ServerRefused if none runs."""
+        if await self.find() is None:
+            raise ServerRefused("the server does not run")
+        data_dir = self._config.data_dir
+        await self._disk.run(lambda: births.write(data_dir, birth), "write the note on the timeline")
+        self._birth = birth
 
     async def _silent(self, identity: ServerIdentity, problem: str) -> ServerView:
         data_dir = self._config.data_dir

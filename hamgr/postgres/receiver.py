@@ -21,7 +21,7 @@ RECEIVERS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'
 """Also one that is connecting still, which pg_stat_wal_receiver does not show."""
 
 
-async def stop(sql: Sql, forget_upstream: Callable[[], Awaitable[None]]) -> None:
+async def stop(sql: Sql, forget_upstream: Callable[[], Awaitable[object]]) -> None:
     """No WAL receiver process is left, and none will be started before the server is given an upstream again.
 
     `forget_upstream` has written an empty primary_conninfo and reloaded. The startup process, which would end the

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hamgr.core.actions import Upstream
 from hamgr.core.units import Timeline
-from hamgr.postgres import configuration, files, process, programs, source, sql
+from hamgr.postgres import births, configuration, files, process, programs, source, sql
 from hamgr.postgres.config import ServerConfig
 from hamgr.postgres.control import rewind_marker
 from hamgr.postgres.disk import Disk
@@ -46,6 +46,7 @@ async def rewind(config: ServerConfig, version: Version, bin_dir: Path, disk: Di
             await disk.run(lambda: files.remove(marker), "remove the rewind's mark")
         raise _failure(ended, touched)
     await disk.run(lambda: configuration.restore(config.data_dir, saved), "restore the configuration files")
+    await disk.run(lambda: births.remove(config.data_dir), "remove the note on the timeline")
     await disk.run(lambda: files.remove(marker), "remove the rewind's mark")
     return touched
 

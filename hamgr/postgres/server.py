@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hamgr.core.actions import Upstream
 from hamgr.core.quorum import SyncRule
-from hamgr.core.server import ServerIdentity
+from hamgr.core.server import Birth, ServerIdentity
 from hamgr.core.units import Lsn, Timeline
 from hamgr.postgres import clone, configuration, control, process, programs, receiver, source, wal
 from hamgr.postgres import promote as promotion
@@ -189,12 +189,13 @@ class LocalServer(SeenServer):
         Raises ServerUnavailable if its receiver does not end in time.
         """
         try:
-            await receiver.stop(self._sql, self._forget_upstream)
+            await receiver.stop(self._sql, lambda: self.follow(Upstream()))
         except TimeoutError as error:
             raise ServerUnavailable("the WAL receiver does not end") from error
 
-    async def _forget_upstream(self) -> None:
-        await self.follow(Upstream())
+    async def note_birth(self, birth: Birth) -> None:
+        """The running server's data directory tells in which term its timeline was begun."""
+        await self._observer.note_birth(birth)
 
     async def verify(self) -> promotion.Promotion:
         """The running primary has committed; it was promoted (or started) before."""

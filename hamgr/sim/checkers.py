@@ -26,7 +26,7 @@ class Checkers:
         self._clients = clients
         self._leader_of_term: dict[int, str] = {}
         self._first_ack: dict[tuple[str, int], float] = {}
-        """(host, timeline) -> when it first acknowledged a write."""
+        """(host, term) -> when it first acknowledged a write."""
         self._latest: tuple[str, int] | None = None
         self._seen_by: dict[str, dict[str, int]] = {}
         """Member -> the ballots that it knew when it decided to take the lead."""
@@ -66,7 +66,7 @@ class Checkers:
         """The same judgement as a drill's: a row sent after a later leadership of another host acknowledged one."""
         self._mark_guarded(written)
         self._judge_late(written)
-        key = (written.host, written.timeline)
+        key = (written.host, written.term)
         if key not in self._first_ack:
             self._first_ack[key] = self._ground.now
             # A promotion that a suspend cut in two may end in the moment between the thaw and the guard's kill, while
@@ -76,8 +76,8 @@ class Checkers:
         latest = self._latest
         if latest is None or latest[0] == written.host:
             return
-        # Whoever is on a later timeline took over from it; the two were not leaders at one time.
-        if latest[1] >= written.timeline and written.sent_at > self._first_ack[latest]:
+        # Whoever was made a primary in a later term took over from it; the two were not leaders at one time.
+        if latest[1] >= written.term and written.sent_at > self._first_ack[latest]:
             raise Violation(f"{written.host} acknowledges a write that was sent after {latest[0]} had begun to")
 
     def _judge_late(self, written: Written) -> None:

@@ -144,6 +144,14 @@ def isolate(world: World, _dice: random.Random, name: str) -> None:
     world.isolate(name)
 
 
+def isolate_two(world: World, dice: random.Random, name: str) -> None:
+    """Together with another one, which it still reaches."""
+    other = dice.choice([each for each in world.hosts if each != name])
+    for each in (name, other):
+        world.isolate(each)
+    world.ground.network.mend(name, other)
+
+
 def unplug(world: World, _dice: random.Random, name: str) -> None:
     """No network at all, and the host knows."""
     world.isolate(name)
@@ -289,35 +297,47 @@ def shorten_ttl_and_lose_control(world: World, dice: random.Random, name: str) -
     _during(world, 1.0 + dice.uniform(0.0, 0.2), lambda: lose_control(world, dice, leader))
 
 
-def lose_control_in_promotion(world: World, dice: random.Random, name: str) -> None:
-    """The lead is handed over, and whoever is promoted loses guard and agent meanwhile."""
-    switchover(world, dice, world.leader() or name)
-    end, late_s = world.now + PROMOTION_WITHIN_S, dice.uniform(0.0, 0.2)
+def _in_promotion(world: World, late_s: float, do: Callable[[str], None]) -> None:
+    """Do that to whoever is promoted next, so many seconds after the promotion began."""
+    end = world.now + PROMOTION_WITHIN_S
 
     def look() -> None:
         promoted = [each for each, agent in world.agents.items() if agent.state.running(actions.Promote)]
         if promoted:
-            _during(world, late_s, lambda: _abandon(world, promoted[0]))
+            _during(world, late_s, lambda: do(promoted[0]))
         elif world.now < end:
             _during(world, PROMOTION_LOOK_S, look)
 
     look()
 
 
+def lose_control_in_promotion(world: World, dice: random.Random, name: str) -> None:
+    """The lead is handed over, and whoever is promoted loses guard and agent meanwhile."""
+    switchover(world, dice, world.leader() or name)
+    _in_promotion(world, dice.uniform(0.0, 0.2), lambda promoted: _abandon(world, promoted))
+
+
+def isolate_in_promotion(world: World, dice: random.Random, name: str) -> None:
+    """The leader's server ends, and its successor is cut off before all have heard of its timeline."""
+    world.crash_server(world.leader() or name)
+    isolates = dice.choice((isolate, isolate_two))
+    _in_promotion(world, dice.uniform(0.0, 0.2), lambda promoted: isolates(world, dice, promoted))
+
+
 FAULTS: tuple[Fault, ...] = (
     crash_server, crash_server, kill_postmaster, kill_postmaster, hang_server, kill_agent, freeze_agent, kill_guard,
     freeze_guard, kill_both, lose_control, lose_host, lose_host, suspend_host, suspend_host,
     suspend_until_vote, suspend_until_vote, suspend_until_vote,
-    cut_etcd, cut_etcd, cut_peers, cut_one_peer, isolate, isolate, unplug, cut_to_etcd, cut_from_etcd, slow_replies,
-    slow_replies, slow_etcd, slow_etcd_and_lose_host, slow_etcd_and_lose_host, lossy_etcd, etcd_elects, etcd_gone,
-    full_disk, hung_disk, lag, lag_and_lose_leader, switchover, switchover, switchover, failover, restart, reinitialize,
-    terminate, replace_agent, pool_gone, pool_busy, change_sync, toggle_failsafe, change_ttl, change_ttl,
-    shorten_ttl_and_lose_control, lose_control_in_promotion,
+    cut_etcd, cut_etcd, cut_peers, cut_one_peer, isolate, isolate, isolate_two, unplug, cut_to_etcd, cut_from_etcd,
+    slow_replies, slow_replies, slow_etcd, slow_etcd_and_lose_host, slow_etcd_and_lose_host, lossy_etcd, etcd_elects,
+    etcd_gone, full_disk, hung_disk, lag, lag_and_lose_leader, switchover, switchover, switchover, failover, restart,
+    reinitialize, terminate, replace_agent, pool_gone, pool_busy, change_sync, toggle_failsafe, change_ttl, change_ttl,
+    shorten_ttl_and_lose_control, lose_control_in_promotion, isolate_in_promotion, isolate_in_promotion,
 )  # fmt: skip
 
 TAKERS: tuple[Fault, ...] = (
-    crash_server, kill_postmaster, switchover, failover, terminate, lose_host, isolate, slow_etcd_and_lose_host,
-    lag_and_lose_leader, suspend_host,
+    crash_server, kill_postmaster, switchover, failover, terminate, lose_host, isolate, isolate_two,
+    slow_etcd_and_lose_host, lag_and_lose_leader, suspend_host, isolate_in_promotion,
 )  # fmt: skip
 """Those after which another one mostly leads, if they strike the leader."""
 

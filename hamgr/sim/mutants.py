@@ -28,5 +28,8 @@ class Mutant(Enum):
     MOVE_NOT_LIMITED = "move-not-limited"
     """The leader key moves to a shorter lease, and the guard goes by the longer one."""
 
+    BIRTHS_ALIKE = "births-alike"
+    """Every timeline is noted as begun in one and the same term."""
+
 
 NAMES = tuple(mutant.value for mutant in Mutant if mutant is not Mutant.NONE)

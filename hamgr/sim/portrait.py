@@ -25,6 +25,8 @@ def view_of(server: Server, at: Instant, standbys: list[Server]) -> ServerView:
         problem=server.problem,
         probed_at=at,
         system_identifier=server.system_identifier,
+        timeline=Timeline(server.timeline),
+        birth=server.birth,
         control=_control(server) if server.data_dir is DataDir.VALID else None,
     )
 
@@ -41,6 +43,7 @@ def _alive(server: Server, at: Instant, standbys: list[Server]) -> ServerView:
         in_recovery=server.in_recovery if answers or server.in_recovery else None,
         is_read_only=server.in_recovery,
         timeline=Timeline(server.timeline),
+        birth=server.birth,
         written_lsn=Lsn(0 if server.in_recovery else server.lsn),
         received_lsn=Lsn(server.lsn if server.in_recovery else 0),
         replayed_lsn=Lsn(server.lsn if server.in_recovery else 0),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from hamgr.core.quorum import ALONE, SyncRule
-from hamgr.core.server import DataDir, Phase, ServerIdentity
+from hamgr.core.server import Birth, DataDir, Phase, ServerIdentity
 from hamgr.core.units import Lsn
 from hamgr.sim.ground import Ground
 from hamgr.sim.process import Process
@@ -37,7 +37,8 @@ class Written:
     host: str
     sent_at: float
     commit: Commit | None = None
-    timeline: int = 0
+    term: int = 0
+    """In which its server was made a primary."""
     acknowledged_at: float | None = None
     was_guarded: bool = False
     """It was acknowledged while synchronous mode promised that it would not be lost."""
@@ -59,6 +60,9 @@ class Server(Process):
         self.timeline = 1
         self.newest_timeline = 1
         """Of those whose history files are on this disk."""
+        self.birth = Birth()
+        self.term = 0
+        """In which it was made a primary last."""
         self.ends: dict[int, int] = {}
         """Earlier timelines of its history -> where each ended."""
         self.lsn = 0
@@ -136,7 +140,7 @@ class Server(Process):
         self.data_dir = DataDir.VALID
         self.system_identifier = system_identifier
         self.timeline, self.ends, self.lsn, self.head = 1, {}, START_LSN, None
-        self.newest_timeline = 1
+        self.newest_timeline, self.birth = 1, Birth()
         self.was_primary, self.was_clean = True, True
 
     def take_wal(self, timeline: int, ends: dict[int, int], lsn: int, head: Commit | None) -> None:
@@ -148,7 +152,7 @@ class Server(Process):
         self.data_dir = DataDir.VALID
         self.system_identifier = other.system_identifier
         self.take_wal(other.timeline, other.ends, other.lsn, other.head)
-        self.newest_timeline = other.newest_timeline
+        self.newest_timeline, self.birth = other.newest_timeline, Birth()
         self.was_primary, self.was_clean = False, True
 
     def append(self, number: int, size: int) -> Commit:
@@ -239,7 +243,7 @@ class Server(Process):
 
     def commit(self, written: Written, size: int) -> None:
         """A client's write is in this WAL; it is acknowledged as soon as the rule in force allows."""
-        written.timeline = self.timeline
+        written.term = self.term
         written.commit = self.append(written.number, size)
         self.waiting.append(written)
         self.release()

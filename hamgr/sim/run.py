@@ -32,6 +32,8 @@ LOOK_S = 0.05
 AT_LEADER = 0.8
 TAKES_LEAD = 0.4
 """How often a fault is drawn from those that take the lead from whom they strike, on top of their share of all."""
+STRIKES_AGAIN = 0.7
+MOST_STRIKES = 4
 EXPIRES = 0.6
 """How often a leader that a fault has silenced is waited for until its lease has run out."""
 ACKNOWLEDGED_S = 1.0
@@ -102,7 +104,7 @@ class Trial:
         self._bring_up()
         for _ in range(self._options.phases):
             self._stay_quiet()
-            self._strike()
+            self._strike_again()
             self._come_back()
         self._stay_quiet()
 
@@ -125,6 +127,14 @@ class Trial:
             raise Violation("the leader changed, and nothing was wrong")
         if world.now - world.clients.last_at > self.world.policy.ttl_s:
             raise Violation("nothing was wrong, and no write has been acknowledged for a ttl")
+
+    def _strike_again(self) -> None:
+        """Strike, and mostly strike whoever leads after that, before anything is mended: at most so many times."""
+        for _ in range(MOST_STRIKES):
+            before = self.world.checkers.changes
+            self._strike()
+            if self.world.checkers.changes == before or self._dice.random() >= STRIKES_AGAIN:
+                break
 
     def _strike(self) -> None:
         """One fault, two at once, or one more while the cluster recovers from the first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from hamgr.core import actions
@@ -76,6 +77,7 @@ def start_primary(agent: Agent, action: actions.StartPrimary) -> Steps:
     if server.disk is not Disk.WELL or server.orphans:
         yield _draw(agent, agent.ground.pace.start)
         return DISK
+    server.term = action.term
     yield _start(agent, as_standby=False, upstream="")
     return DONE if server.phase is Phase.RUNNING else NO_SERVER
 
@@ -178,6 +180,7 @@ def promote(agent: Agent, action: actions.Promote) -> Steps:
         return NO_SERVER
     if server.in_recovery:
         _post_sentry(agent)
+        server.term = action.term
         server.set_sync(action.sync, 0.0)
         agent.shared.replication.stop_receiver(server)
         takes_s = _draw(agent, agent.ground.pace.promote)
@@ -276,6 +279,15 @@ def set_sync(agent: Agent, action: actions.SetSync) -> Steps:
     return DONE
 
 
+def note_birth(agent: Agent, action: actions.NoteBirth) -> Steps:
+    yield _draw(agent, agent.ground.pace.sql)
+    if not agent.server.is_alive or agent.server.disk is not Disk.WELL:
+        return DISK
+    is_alike = agent.ground.mutant is Mutant.BIRTHS_ALIKE
+    agent.server.birth = replace(action.birth, term=Term(1)) if is_alike else action.birth
+    return DONE
+
+
 def ensure_sentry(agent: Agent, _action: actions.EnsureSentry) -> Steps:
     yield _draw(agent, agent.ground.pace.sql)
     server = agent.server
@@ -318,5 +330,6 @@ SERVER_CALLS: dict[type, Callable[[Agent, Any], Steps]] = {
     actions.DropFormerSlots: drop_former_slots,
     actions.SetSync: set_sync,
     actions.EnsureSentry: ensure_sentry,
+    actions.NoteBirth: note_birth,
     actions.ApplyConfig: apply_config,
 }

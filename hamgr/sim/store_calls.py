@@ -146,7 +146,8 @@ def cast_ballot(agent: Agent, action: actions.CastBallot) -> Steps:
     if not server.is_alive or server.is_frozen:
         return Outcome(Result.FAILED, "timeout", "the server does not answer")
     priority = agent.state.me.tags.failover_priority
-    ballot = Ballot(agent.name, action.term, Timeline(server.timeline), Lsn(server.lsn), priority)
+    timeline = Timeline(server.timeline)
+    ballot = Ballot(agent.name, action.term, timeline, Lsn(server.lsn), priority, server.birth.term_of(timeline))
     etcd, me = ground.etcd, _claimant(agent)
     answer = yield from _settle(agent, lambda: transactions.put_ballot(etcd, me, ballot, action.leader_revision))
     if isinstance(answer, NoAnswer):

@@ -35,7 +35,7 @@ tags = st.builds(
 )
 members = st.builds(
     Member, names, texts, texts, texts.filter(bool), st.sampled_from(("primary", "replica")), texts, small, timelines,
-    lsns, texts, tags, st.booleans(), small, texts, texts, st.just(7), st.just(9),
+    terms, lsns, texts, tags, st.booleans(), small, texts, texts, st.just(7), st.just(9),
 )  # fmt: skip
 offers = st.builds(
     Offer,
@@ -46,6 +46,7 @@ offers = st.builds(
     texts,
     st.dictionaries(names, st.floats(0, 1e6, allow_nan=False)),
     st.lists(texts, max_size=2).map(tuple),
+    terms,
 )
 requests = st.builds(
     Request,
@@ -76,13 +77,13 @@ def test_requests_are_read_as_written(request: Request) -> None:
     assert view_of(failover=codec.encode_request(request)).request == request
 
 
-@given(st.builds(Ballot, st.just("b"), terms, timelines, lsns, st.integers(), st.just(9)))
+@given(st.builds(Ballot, st.just("b"), terms, timelines, lsns, st.integers(), terms, st.just(9)))
 def test_ballots_are_read_as_written(ballot: Ballot) -> None:
     assert view_of(ballots__b=codec.encode_ballot(ballot)).ballots == (ballot,)
 
 
 @given(
-    st.builds(Status, lsns, timelines, st.dictionaries(names, lsns), st.just(9), st.dictionaries(names, lsns)),
+    st.builds(Status, lsns, timelines, st.dictionaries(names, lsns), st.just(9), st.dictionaries(names, lsns), terms),
     st.builds(SyncState, names, st.lists(names, max_size=3).map(tuple), small, st.just(9)),
     lines,
     st.dictionaries(names, texts),

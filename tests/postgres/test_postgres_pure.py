@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from pglab import FakeGuard
 
-from hamgr.core.server import DataDir
+from hamgr.core.server import Birth, DataDir
 from hamgr.core.slotnames import slot_name
-from hamgr.core.units import Lsn
-from hamgr.postgres import clone, configuration, control, files, wal
+from hamgr.core.units import Lsn, Term, Timeline
+from hamgr.postgres import births, clone, configuration, control, files, wal
 from hamgr.postgres.config import Credentials, ServerConfig, option_arguments
 from hamgr.postgres.disk import Disk
 from hamgr.postgres.errors import ServerBroken, ServerRefused, ServerUnavailable
@@ -149,6 +149,14 @@ def test_interrupted_rewind_is_unfinished(pg_tmp: Path) -> None:
     _tree(pg_tmp / "d")
     control.rewind_marker(pg_tmp / "d").write_text("")
     assert control.inspect(pg_tmp / "d", 15).state is DataDir.UNFINISHED
+
+
+@pytest.mark.parametrize("text", ["", "8", "8 nine", "8 9 10", "-8 9", "\udcff 9"])
+def test_a_note_on_the_timeline_that_cannot_be_read_proves_nothing(pg_tmp: Path, text: str) -> None:
+    (pg_tmp / births.NOTE).write_text(text, errors="surrogateescape")
+    assert births.read(pg_tmp) == Birth()
+    births.write(pg_tmp, Birth(Timeline(8), Term(9)))
+    assert births.read(pg_tmp) == Birth(Timeline(8), Term(9))
 
 
 def test_only_the_newest_directories_are_kept_aside(pg_tmp: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from pglab import Lab, as_root, at, has_all_of, pid_reused, streams, wait_until
 
 from hamgr.core.actions import Upstream
-from hamgr.core.server import DataDir, Phase
-from hamgr.core.units import Lsn, Timeline
+from hamgr.core.server import Birth, DataDir, Phase
+from hamgr.core.units import Lsn, Term, Timeline
 from hamgr.postgres.clone import CloneProgress
 from hamgr.postgres.control import UNFINISHED
 from hamgr.postgres.errors import DiskFull, Diverged, RewindFailed, ServerRefused, ServerUnavailable
@@ -232,6 +232,30 @@ async def test_diverged_server_is_recognised_rewound_and_streams(lab: Lab) -> No
     await wait_until(lambda: streams(one), "one streams")
     await wait_until(lambda: has_all_of(one, two), "one has all")
     assert await count(one) == await count(two) == 1
+
+
+async def test_note_on_the_timeline_outlives_a_restart_and_goes_where_the_data_is_made_anew(lab: Lab) -> None:
+    one = await lab.primary()
+    two = await lab.standby(one)
+    note = Birth(Timeline(1), Term(3))
+    for each in (one, two):
+        await each.note_birth(note)
+        assert (await each.probe()).timeline_term == 3
+    await two.stop(10.0)
+    with pytest.raises(ServerRefused, match="does not run"):
+        await two.note_birth(Birth(Timeline(1), Term(4)))
+    assert (await two.probe()).birth == note
+    await two.start_standby(at(one))
+    assert (await two.probe()).birth == note
+    three = await lab.standby(two, "three")
+    assert (await three.probe()).birth == Birth()
+    await diverge(lab, one, two)
+    assert (await two.probe()).timeline_term == 0
+    await two.note_birth(Birth(Timeline(2), Term(4)))
+    await two.checkpoint(30.0)
+    assert (await one.probe()).birth == note
+    assert await one.rewind(at(two))
+    assert (await one.probe()).birth == Birth()
 
 
 async def test_server_is_rewound_although_another_process_has_its_pid(lab: Lab) -> None:

@@ -13,6 +13,7 @@ OF_SAFETY = (
     "leads without write",
     "takes the lead over",
     "that nothing was",
+    "differs unseen",
 )
 """Slowness does not count: the cluster has to be seen doing harm."""
 
@@ -23,6 +24,7 @@ CATCHING = (
     (Mutant.POSTMASTER_ONLY, None, ("kill_postmaster", "isolate"), 50),
     (Mutant.BALLOTS_NOT_COMPARED, None, ("slow_etcd_and_lose_host",), 100),
     (Mutant.PROMISE_IGNORED, None, ("cut_etcd",), 50),
+    (Mutant.BIRTHS_ALIKE, None, ("isolate_in_promotion",), 50),
     (Mutant.MOVE_NOT_LIMITED, None, ("shorten_ttl_and_lose_control",), 50),
     (Mutant.RECEIVER_NOT_STOPPED, "quorum", ("suspend_until_vote",), 200),
     (Mutant.SYNC_ORDER_REVERSED, "quorum", ("isolate", "lag", "freeze_agent"), 50),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from hamgr.core.actions import CastBallot, Promote, Reinitialize, RestartServer, StopServer, TakeLeader
 from hamgr.core.cluster import Ballot
-from hamgr.core.order import best_first, has_no_more_wal, is_ahead_of
+from hamgr.core.order import best_first, has_no_more_wal, have_forked, is_ahead_of
 from hamgr.core.policy import HOPELESS_AFTER
 from hamgr.core.quorum import elects
 from hamgr.core.reasons import Code, Reason, because
@@ -83,10 +83,12 @@ def _why_not_electable(scene: Scene) -> Reason | None:
     if scene.offer is not None:
         return None
     view = scene.view
-    was_given_up = view.released_term == view.term
-    if view.roster and scene.me not in view.roster and not was_given_up and not _is_forced(scene, loses=True):
-        return because(Code.NOT_IN_ROSTER, roster=", ".join(sorted(view.roster)))
     electorate = scene.electorate
+    # Where this member itself led last, in synchronous mode, nobody else can be leading on by that roster.
+    led_last = electorate is not None and electorate.leader == scene.me
+    nobody_leads_on = led_last or view.released_term == view.term
+    if view.roster and scene.me not in view.roster and not nobody_leads_on and not _is_forced(scene, loses=True):
+        return because(Code.NOT_IN_ROSTER, roster=", ".join(sorted(view.roster)))
     if electorate is None or scene.me in (electorate.leader, *electorate.members) or _is_forced(scene, loses=True):
         return None
     return because(Code.NOT_IN_SYNC)
@@ -160,7 +162,9 @@ def _needs_more_wal(scene: Scene, mine: Ballot) -> bool:
 def _lacks_offered_wal(scene: Scene, ballot: Ballot) -> bool:
     """More bytes on another timeline are not the offered WAL: the end of that one has to be reached."""
     offer = scene.offer
-    return offer is not None and (ballot.timeline != offer.timeline or ballot.lsn < offer.lsn)
+    if offer is None:
+        return False
+    return ballot.timeline != offer.timeline or ballot.lsn < offer.lsn or have_forked(ballot, offer)
 
 
 def _why_voting(scene: Scene, vacancy: Vacancy, mine: Ballot | None) -> Reason:

@@ -68,6 +68,7 @@ def _offer_after(scene: Scene, crash: Crash, at: Instant) -> Offer:
         lsn=crash.end_lsn or Lsn(0),
         cause=crash.cause,
         elapsed_s={"detect": 0.0, "fence": at - crash.at},
+        timeline_term=scene.server.birth.term_of(crash.end_timeline),
     )
 
 

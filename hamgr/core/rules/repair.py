@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hamgr.core import births
 from hamgr.core.actions import CheckHistory, Clone, Exit, Follow, Rewind, StartStandby, StopServer, Upstream
 from hamgr.core.cluster import Member
 from hamgr.core.reasons import Code, Reason, because
@@ -115,19 +116,27 @@ def follow(scene: Scene) -> Verdict | None:
         return None
     if scene.state.diverged:
         return _when_ready(scene, because(Code.DIVERGED, leader=leader.name), StopServer(_stop_budget(scene)))
-    if not server.upstream and scene.state.checked_in != scene.view.term:
-        return _started_blind(scene, leader)
     if server.upstream != f"{leader.host}:{leader.port}":
+        if not _is_of_leaders_history(scene):
+            return _compare_first(scene, leader)
         return _when_ready(scene, because(Code.REDIRECTING, leader=leader.name), Follow(leader))
     if server.streaming:
         return Verdict(because(Code.FOLLOWING, leader=leader.name))
     return _not_streaming(scene, leader)
 
 
-def _started_blind(scene: Scene, leader: Upstream) -> Verdict:
-    """It was started while nobody was known to lead, perhaps on what a former primary alone had written: a timeline of
-    the same number as the leader's may be another one, and the server itself would not notice.
+def _is_of_leaders_history(scene: Scene) -> bool:
+    """Proven: by the notes of both on their timeline, or because its WAL was compared since this leader leads."""
+    is_of_its_timeline = births.is_of_timeline_of(scene.server, _leader_member(scene))
+    return is_of_its_timeline or scene.state.checked_in == scene.view.term
+
+
+def _compare_first(scene: Scene, leader: Upstream) -> Verdict:
+    """It may hold what only a former primary has written: a timeline of the same number as the leader's may be another
+    one, and the server itself would not notice. It receives nothing more until that is known.
     """
+    if scene.server.upstream:
+        return _when_ready(scene, because(Code.LEAVING, leader=leader.name), Follow(Upstream()))
     if not _is_primary_ready(scene):
         return Verdict(because(Code.WAIT_LEADER, why=f"{leader.name} is not a primary yet"))
     return Verdict(because(Code.NOT_STREAMING, leader=leader.name), (CheckHistory(leader),))
@@ -145,12 +154,15 @@ def _not_streaming(scene: Scene, leader: Upstream) -> Verdict:
 
 
 def _may_have_diverged(scene: Scene) -> bool:
-    """It was a primary that did not hand over: WAL that nobody else has may be on this disk."""
-    control = scene.server.control
-    if control is None or not control.was_primary:
+    """WAL that nobody else has may be on this disk: it was a primary that did not hand over, or may have streamed from
+    one.
+    """
+    control, handed = scene.server.control, scene.state.hand_over
+    if control is None:
         return False
-    handed = scene.state.hand_over
-    return not (handed is not None and handed.offered_at is not None and control.was_shut_down_cleanly)
+    if handed is not None and handed.offered_at is not None and control.was_shut_down_cleanly:
+        return False
+    return control.was_primary or (bool(scene.upstream.name) and not _is_of_leaders_history(scene))
 
 
 def _is_primary_ready(scene: Scene) -> bool:

@@ -85,6 +85,7 @@ def _put_offer(scene: Scene, stopped: HandOver, cause: str, revision: int) -> Pu
         cause=cause,
         elapsed_s={"detect": 0.0, "fence": stopped.stopped_at - stopped.began_at},
         notes=scene.state.hold_notes if scene.state.held_for == stopped.request_revision else (),
+        timeline_term=scene.server.birth.term_of(stopped.end_timeline),
     )
     return PutOffer(offer, stopped.successor, revision, held_since(scene))
 

@@ -1,0 +1,45 @@
+"""Which timeline is which: two of one number are told apart by the terms in which they were begun (docs/adr/0018)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hamgr.core.actions import Action, NoteBirth
+from hamgr.core.cluster import Member
+from hamgr.core.scene import Scene
+from hamgr.core.server import Birth, ServerView
+from hamgr.core.units import Instant, Term
+
+
+def keep_birth(scene: Scene, _note: str) -> Iterator[Action | Instant]:
+    """The term in which this server's timeline was begun, noted down in its data directory as soon as it is known.
+
+    A note of the present timeline is never changed: what others have compared with it stays true.
+    """
+    server = scene.server
+    if not server.timeline or server.timeline_term:
+        return
+    term = _term_of_timeline(scene)
+    if term:
+        yield NoteBirth(Birth(server.timeline, term))
+
+
+def _term_of_timeline(scene: Scene) -> Term:
+    """A leader names its timeline by its own term, a replica by what the leader says of the timeline that it streams.
+
+    A leader that holds the key and has no note has told nobody of one: any term that no other leader has will do.
+    """
+    server = scene.server
+    if server.is_primary and scene.leads and scene.state.verified_term == scene.view.term:
+        return scene.view.term
+    leader = scene.view.member(scene.other_leader) if scene.other_leader else None
+    if leader is None or leader.role != "primary" or leader.timeline != server.timeline:
+        return Term(0)
+    streams_from_it = server.streaming and server.upstream == f"{scene.upstream.host}:{scene.upstream.port}"
+    return leader.timeline_term if streams_from_it else Term(0)
+
+
+def is_of_timeline_of(server: ServerView, other: Member | None) -> bool:
+    """True where the server's timeline is proven to be the other's, and not another one of the same number."""
+    known = server.timeline_term
+    return other is not None and known > 0 and (server.timeline, known) == (other.timeline, other.timeline_term)
