@@ -158,7 +158,9 @@ def keep_roster(scene: Scene, _note: str) -> Iterator[Action | Instant]:
         return
     roster = dict(scene.view.roster)
     present = {member.name: member.api_url for member in scene.view.members if member.api_url}
-    wanted = {**roster, **present}
+    # Itself also where its own key is not there: once it is lost it could not be elected again.
+    own = {scene.me: scene.state.me.api_url} if scene.state.me.api_url else {}
+    wanted = {**roster, **present, **own}
     for name, since in scene.state.absent_since:
         gone_at = after(since, max(ROSTER_PATIENCE_S, 2 * scene.policy.ttl_s))
         if name == scene.me:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hamgr.core.actions import Lane, PutOffer, PutSync
+from hamgr.core.actions import CastBallot, Lane, PutMember, PutOffer, PutSync
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import LeaseAdopted, LeaseGone, LeaseGranted, LeaseTried, Renewed
 from hamgr.core.policy import counted_from
 from hamgr.core.state import Failure, Lease, State
 from hamgr.core.units import Instant
+
+ON_LEASE = (CastBallot.__name__, PutMember.__name__)
+"""What failed with the lease before is tried at once: until then nobody sees this member."""
 
 
 def granted(state: State, fact: LeaseGranted) -> State:
@@ -22,7 +25,8 @@ def granted(state: State, fact: LeaseGranted) -> State:
     answered = state._replace(store_error="", store_failed_at=None)
     if lease.lease_id and (lease.term or state.is_busy(Lane.LEADERSHIP)):
         return answered
-    return answered._replace(lease=_on(lease, fact))
+    failures = tuple(failure for failure in answered.failures if failure.kind not in ON_LEASE)
+    return answered._replace(lease=_on(lease, fact), failures=failures)
 
 
 def _on(lease: Lease, new: LeaseGranted | LeaseTried) -> Lease:

@@ -7,9 +7,9 @@ from typing import assert_never
 
 from hamgr.core import facts, leases, logical, restored
 from hamgr.core.actions import TAKING_DOWN, Lane, Promote, PutRoster, TakeLeader
-from hamgr.core.cluster import ClusterView, Status
+from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import Fact, HostFact
-from hamgr.core.order import have_forked
+from hamgr.core.order import OnTimeline, have_forked
 from hamgr.core.outcomes import after_end
 from hamgr.core.pipeline import Passage
 from hamgr.core.scene import Scene
@@ -227,6 +227,7 @@ def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> 
             elapsed_s=offer.elapsed_s,
             former_lsn=offer.lsn,
             former_end_is_read=offer.lsn > 0,
+            former_had_another_timeline=_lacks_timeline_of(state, view, offer),
             notes=offer.notes,
         )
     return Passage(
@@ -237,13 +238,21 @@ def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> 
         fault_at=None if vacancy.cold else state.leader_heard_at,
         former_lsn=view.status.optime or None,
         former_end_is_read=Scene(state, view.seen_at).electorate is not None,
-        former_had_another_timeline=_lacks_timeline_of(state.server, view.status),
+        former_had_another_timeline=_lacks_timeline_of(state, view, view.status),
     )
 
 
-def _lacks_timeline_of(server: ServerView, status: Status) -> bool:
-    """What was written on the last leader's timeline is not here, wherever the positions are."""
-    return server.timeline < status.timeline or have_forked(server, status)
+def _lacks_timeline_of(state: State, view: ClusterView, former: OnTimeline) -> bool:
+    """What was written on the former leader's timeline may not be here, wherever the positions are: its timeline is a
+    newer one, or another of that number, or may be, where only this member's is known and is of an earlier leader.
+    """
+    server = state.server
+    if Scene(state, view.seen_at).electorate is not None:
+        return False
+    if server.timeline != former.timeline:
+        return server.timeline < former.timeline
+    is_of_earlier_leader = 0 < server.timeline_term < view.term
+    return have_forked(server, former) or (is_of_earlier_leader and not former.timeline_term)
 
 
 def _vital_checked(state: State, fact: facts.VitalChecked) -> State:

@@ -120,7 +120,7 @@ def record_of(passage: Passage, me: str, at: WallTime, budget_s: Mapping[str, fl
     at_risk: int | None = None
     if passage.former_lsn is not None and passage.own_lsn is not None:
         at_risk = max(0, passage.former_lsn - passage.own_lsn)
-        if not at_risk and passage.former_had_another_timeline and not passage.former_end_is_read:
+        if not at_risk and passage.former_had_another_timeline:
             at_risk = None
     return Record(
         term=passage.term,

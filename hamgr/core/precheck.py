@@ -30,7 +30,7 @@ def successors(view: ClusterView, policy: Policy) -> tuple[Member, ...]:
     """Members that could take over from the leader, the one with the most WAL first."""
     leader = view.leader.name if view.leader else ""
     others = [member for member in view.members if member.name != leader]
-    fit = [m for m in others if not (_why_unfit(view, m, policy, ignore_lag=False) or _why_not_in_sync(view, m))]
+    fit = [m for m in others if not (_why_unfit(view, m, policy, ignore_lag=False) or _why_not_elected(view, m))]
     return tuple(sorted(fit, key=lambda m: (-(known_position(view, m) or 0), -m.tags.failover_priority, m.name)))
 
 
@@ -71,7 +71,14 @@ def _why_not_candidate(view: ClusterView, request: Request, policy: Policy) -> s
         return f"no member {request.candidate} is up; members: {_names(view)}"
     ignore_lag = request.allow_data_loss or not request.is_switchover
     unfit = _why_unfit(view, member, policy, ignore_lag=ignore_lag)
-    return unfit or ("" if request.allow_data_loss else _why_not_in_sync(view, member))
+    return unfit or ("" if request.allow_data_loss else _why_not_elected(view, member))
+
+
+def _why_not_elected(view: ClusterView, member: Member) -> str:
+    """It would not take what the leader offers."""
+    if view.roster and member.name not in view.roster:
+        return f"the leader has not entered {member.name} as up yet, which takes a second: try again"
+    return _why_not_in_sync(view, member)
 
 
 def _why_unfit(view: ClusterView, member: Member, policy: Policy, *, ignore_lag: bool) -> str:

@@ -47,8 +47,8 @@ class TakeLeader:
     config_revision: int
     ballots: tuple[tuple[str, int], ...]
     """(member, mod_revision of its ballot); 0: it must have none."""
-    roster_revision: int | None = None
-    """None: the roster does not matter (the holder offers the lead)."""
+    roster_revision: int = 0
+    """The roster named this member at this revision; 0: there was none."""
     sync_revision: int | None = None
     """With synchronous mode: the electorate was judged at this revision, and becomes this member alone."""
     lane = Lane.LEADERSHIP

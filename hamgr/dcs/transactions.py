@@ -45,7 +45,7 @@ class LeaderClaim:
     ballots: Mapping[str, int] = field(default_factory=dict)
     """Member -> mod_revision of its ballot; 0: it must have none."""
     delete_request: bool = False
-    roster_revision: int | None = None
+    roster_revision: int = 0
     """None: the roster does not matter."""
     sync_revision: int | None = None
     """None: there is no synchronous mode. Else the electorate of that revision (0: none) becomes `me` alone."""
@@ -119,7 +119,7 @@ def take_leader(keys: ScopeKeys, claim: LeaderClaim) -> Change:
         unchanged(keys.term, claim.term_revision),
         unchanged(keys.request, claim.request_revision),
         unchanged(keys.config, claim.config_revision),
-        *((unchanged(keys.roster, claim.roster_revision),) if claim.roster_revision is not None else ()),
+        unchanged(keys.roster, claim.roster_revision),
         *((unchanged(keys.sync, claim.sync_revision),) if claim.sync_revision is not None else ()),
         *(unchanged(keys.ballot(name), revision) for name, revision in sorted(claim.ballots.items())),
     )

@@ -54,7 +54,7 @@ def take_leader(etcd: Etcd, me: Claimant, action: actions.TakeLeader, *, compare
         and etcd.mod("term") == me.term_revision
         and etcd.mod("failover") == action.request_revision
         and etcd.mod("config") == action.config_revision
-        and action.roster_revision in (None, etcd.mod("failsafe"))
+        and action.roster_revision == etcd.mod("failsafe")
         and action.sync_revision in (None, etcd.mod("sync"))
         and (not compares_ballots or all(etcd.mod(f"ballots/{name}") == seen for name, seen in action.ballots))
     )

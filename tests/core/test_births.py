@@ -212,12 +212,13 @@ def test_whoever_led_last_in_synchronous_mode_may_lead_though_its_roster_left_it
 
 @pytest.mark.parametrize(
     ("timeline", "term", "at_risk"),
-    [(8, 1, 0), (8, 7, None), (9, 0, None), (8, 0, 0), (7, 7, 0)],
+    [(8, 1, 0), (8, 7, None), (9, 0, None), (8, 0, None), (7, 7, 0)],
     ids=["the same", "another of its number", "a newer one", "not known", "an older one"],
 )
 def test_nothing_at_risk_is_said_only_of_a_timeline_that_is_here(timeline: int, term: int, at_risk: int | None) -> None:
+    """Its own was begun in TERM, and the last leader led in a later one."""
     status = Status(Lsn(900), Timeline(timeline), timeline_term=Term(term))
-    before = following(standby(birth=NOTE), cluster(status=status))
+    before = following(standby(birth=NOTE), cluster(status=status, term=Term(7)))
     assert before.cluster is not None
     state = observe(before, facts.ClusterSeen(before.cluster._replace(revision=21, leader=None)))
     assert state.passage is not None

@@ -79,9 +79,9 @@ def bound_until(scene: Scene) -> Instant:
 
 
 def _why_not_electable(scene: Scene) -> Reason | None:
-    """Whoever lacks a commit that was acknowledged must not lead, nor whoever the last leader does not count on."""
-    if scene.offer is not None:
-        return None
+    """Whoever lacks a commit that was acknowledged must not lead, nor whoever the last leader does not count on: once
+    that one is lost before it is entered, nobody could be elected.
+    """
     view = scene.view
     electorate = scene.electorate
     # Where this member itself led last, in synchronous mode, nobody else can be leading on by that roster.
@@ -89,6 +89,8 @@ def _why_not_electable(scene: Scene) -> Reason | None:
     nobody_leads_on = led_last or view.released_term == view.term
     if view.roster and scene.me not in view.roster and not nobody_leads_on and not _is_forced(scene, loses=True):
         return because(Code.NOT_IN_ROSTER, roster=", ".join(sorted(view.roster)))
+    if scene.offer is not None:
+        return None
     if electorate is None or scene.me in (electorate.leader, *electorate.members) or _is_forced(scene, loses=True):
         return None
     return because(Code.NOT_IN_SYNC)
@@ -289,7 +291,7 @@ def _take(scene: Scene, vacancy: Vacancy, mine: Ballot, rivals: frozenset[str]) 
         request_revision=request.mod_revision if request else 0,
         config_revision=scene.view.config_revision,
         ballots=tuple(compared),
-        roster_revision=None if scene.offer else scene.view.roster_revision,
+        roster_revision=scene.view.roster_revision,
         sync_revision=_sync_revision(scene),
     )
     retry_at = scene.retry_at(TakeLeader)

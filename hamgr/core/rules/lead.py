@@ -48,8 +48,14 @@ def _known_written(scene: Scene) -> Lsn:
 
 
 def heirs(scene: Scene) -> tuple[Member, ...]:
-    """Members that are up and may lead, other than this one."""
-    return tuple(m for m in scene.view.members if m.name != scene.me and m.tags.may_lead and m.state == "running")
+    """Members that are up, may lead and are counted on, other than this one."""
+    view = scene.view
+    counted_on = view.roster or {member.name for member in view.members}
+    return tuple(
+        m
+        for m in view.members
+        if m.name != scene.me and m.tags.may_lead and m.state == "running" and m.name in counted_on
+    )
 
 
 def _offer(scene: Scene, crash: Crash) -> Verdict:
