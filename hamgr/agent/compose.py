@@ -155,9 +155,11 @@ class Agent:
             await self._peers.close()
 
     async def _leave(self) -> None:
-        """The server is stopped: give the lease back, so that nobody waits for this member."""
+        """The server is stopped: give the lease back, so that nobody waits for this member. Not while the guard still
+        guards one: it was not seen on a disk that hangs, and may write until its deadline.
+        """
         lease_id = self._state().lease.lease_id
-        if lease_id:
+        if lease_id and not self._link.page.armed:
             with contextlib.suppress(StoreError):
                 await self._store.revoke_lease(lease_id)
 
@@ -241,7 +243,9 @@ class Agent:
         await self._memory.run()
 
     def _read_policy(self, state: State) -> PolicyRead | None:
-        """The dynamic configuration in force after a new view. A broken one is reported, the last good one stays."""
+        """The dynamic configuration in force after a new view. A broken one is reported, and the last good one stays;
+        an agent that has read none goes by all of it that is not broken.
+        """
         config = state.cluster.config if state.cluster is not None else None
         revision = config.mod_revision if config is not None else 0
         if revision == state.policy_revision:
@@ -251,12 +255,13 @@ class Agent:
         words = tuple(str(problem) for problem in problems)
         for text in words:
             LOGGER.warning("configuration in etcd: %s", text)
-        if any(problem.is_error for problem in problems):
-            return PolicyRead(state.policy, revision, words)
+        is_broken = any(problem.is_error for problem in problems)
+        if is_broken and state.policy_revision >= 0:
+            return PolicyRead(state.policy, revision, words, is_broken)
         self._dynamic = dynamic
         self._values = values if config is not None else self._values
         self._report_drift(values or {})
-        return PolicyRead(dynamic.policy(), revision, words)
+        return PolicyRead(dynamic.policy(), revision, words, is_broken)
 
     def _seed_config(self) -> Mapping[str, Any]:
         """What an etcd without the cluster is to have: what was in force before it lost it, or what the file says."""

@@ -23,7 +23,7 @@ from hamgr.core.actions import (
 )
 from hamgr.core.facts import StoreFailed
 from hamgr.core.result import NOT_SENT, Outcome, Result
-from hamgr.dcs.errors import OutcomeUnknown, StoreError, StoreUnavailable
+from hamgr.dcs.errors import LeaseExpired, OutcomeUnknown, StoreError, StoreRefused, StoreUnavailable
 from hamgr.postgres.errors import ServerError, ServerUnavailable
 
 CALLS = {**SERVER_CALLS, **STORE_CALLS, **PEER_CALLS, **ROUTE_CALLS}
@@ -73,7 +73,9 @@ async def _attempt(world: World, action: Action) -> Outcome:
         return Outcome(Result.UNKNOWN, "unknown", str(error))
     except StoreError as error:
         world.post(StoreFailed(now(), str(error)))
-        return Outcome(Result.FAILED, NOT_SENT if isinstance(error, StoreUnavailable) else "store", str(error))
+        # A lease that is gone may have been there for a try that was not answered.
+        is_void = isinstance(error, StoreUnavailable | StoreRefused) and not isinstance(error, LeaseExpired)
+        return Outcome(Result.FAILED, NOT_SENT if is_void else "store", str(error))
     except ServerUnavailable as error:
         return Outcome(Result.FAILED, "timeout", _words(error))
     except ServerError as error:

@@ -190,7 +190,9 @@ def keep_sync(scene: Scene, _note: str) -> Iterator[Action | Instant]:
         return
     present = view.sync if view.sync is not None else SyncState()
     if scene.policy.synchronous_mode == "off":
-        yield from _end_sync(scene, present)
+        # Not by a configuration of which a part cannot be read: that part may say that the mode is on.
+        if not scene.state.policy_is_broken:
+            yield from _end_sync(scene, present)
         return
     in_force = scene.state.sync
     rule = rule_of(server.sync_names)

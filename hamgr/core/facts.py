@@ -179,6 +179,8 @@ class PolicyRead:
     policy: Policy
     revision: int
     problems: tuple[str, ...] = ()
+    is_broken: bool = False
+    """Some of it cannot be used: what is not in it may have been meant otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,12 @@ def _observe_rest(state: State, fact: Fact) -> State:
             order = Order(fact.order_id, fact.kind, fact.at, fact.options)
             return state._replace(orders=(*state.orders, order))
         case facts.PolicyRead():
-            return state._replace(policy=fact.policy, policy_revision=fact.revision, policy_problems=fact.problems)
+            return state._replace(
+                policy=fact.policy,
+                policy_revision=fact.revision,
+                policy_problems=fact.problems,
+                policy_is_broken=fact.is_broken,
+            )
         case facts.SettingsReread():
             routes = state.me.routes if fact.routes is None else fact.routes
             me = replace(state.me, routes=routes, tags=state.me.tags if fact.tags is None else fact.tags)

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 NOT_SENT = "not_sent"
-"""Code of a change that never left this host: it has not taken effect and will not."""
+"""Code of a change that never left this host, or that etcd would not hear of: it has not taken effect and will not."""
 
 
 class Result(Enum):

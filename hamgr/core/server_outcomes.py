@@ -104,7 +104,14 @@ def _started(state: State, fact: ActionEnded) -> State:
     if isinstance(fact.action, actions.StartPrimary) and state.crash is not None:
         short_lives = state.short_lives + 1 if has_lived_shortly(state, state.crash) else 0
         state = state._replace(started_in_place_at=fact.at, short_lives=short_lives)
-    return state._replace(crash=_crash_since(state, fact.at), hand_over=None, not_streaming_since=None)
+    return state._replace(
+        crash=_crash_since(state, fact.at), hand_over=None, not_streaming_since=None, stopped_for_lease=False
+    )
+
+
+def _stopped(state: State, _fact: ActionEnded) -> State:
+    """A leader's is stopped in this way for want of time alone, or because its host is cut off."""
+    return state._replace(stopped_for_lease=state.stopped_for_lease or state.lease.term > 0)
 
 
 def _crash_since(state: State, at: Instant) -> Crash | None:
@@ -214,6 +221,7 @@ SERVER_MARKS: dict[type[Action] | Any, Callable[[State, ActionEnded], State]] = 
     actions.ExamineCrash: _examined,
     actions.PutDown: _put_down,
     actions.HandOverStop: _stopped_for_hand_over,
+    actions.StopServer: _stopped,
     actions.PutOffer: _offered,
     actions.WithdrawOffer: _withdrawn,
     actions.StartPrimary: _started,

@@ -164,6 +164,7 @@ class State(NamedTuple):
     policy: Policy = Policy()
     policy_revision: int = -1
     policy_problems: tuple[str, ...] = ()
+    policy_is_broken: bool = False
     applied_revision: int = -1
     """Revision of the configuration whose server parameters are in force; -1 asks for them to be applied."""
     cluster: ClusterView | None = None
@@ -184,6 +185,8 @@ class State(NamedTuple):
     crash: Crash | None = None
     started_in_place_at: Instant | None = None
     """When this server was last up again as a primary after a crash."""
+    stopped_for_lease: bool = False
+    """The server was a leader's, and was stopped because the lease could not be renewed."""
     short_lives: int = 0
     """How many times in a row before that it had not stayed up for SHORT_LIFE_S since the start in place before."""
     hand_over: HandOver | None = None

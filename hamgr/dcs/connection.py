@@ -11,7 +11,15 @@ import grpc.aio
 
 from hamgr.dcs import wire
 from hamgr.dcs.endpoints import CHANNEL_OPTIONS, REQUIRE_LEADER, Attempts, EtcdConfig, Rotation
-from hamgr.dcs.errors import OutcomeUnknown, StoreUnavailable, TokenRejected, Unanswered, error_of
+from hamgr.dcs.errors import (
+    LeaseExpired,
+    OutcomeUnknown,
+    StoreRefused,
+    StoreUnavailable,
+    TokenRejected,
+    Unanswered,
+    error_of,
+)
 from hamgr.dcs.vintage import Vintage
 
 _State = grpc.ChannelConnectivity
@@ -111,11 +119,16 @@ class Connections:
             try_s = attempts.once_s() if kind is Kind.ONCE else attempts.try_s()
             try:
                 return await self._once(host, method, request, attempts.try_s(), try_s)
-            except TokenRejected:
-                self.forget_token()
-                if fresh_token or not self.config.username:
-                    raise
-                fresh_token = True
+            except StoreRefused as failure:
+                if isinstance(failure, TokenRejected):
+                    self.forget_token()
+                    if self.config.username and not fresh_token:
+                        fresh_token = True
+                        continue
+                # The no is to this try: one before it, which was not answered, may have taken effect.
+                if sent and not isinstance(failure, LeaseExpired):
+                    raise OutcomeUnknown(str(failure)) from failure
+                raise
             except Unanswered as failure:
                 self.rotation.pass_over(host)
                 sent = sent or (failure.sent and kind is not Kind.READ)

@@ -206,8 +206,9 @@ class DynamicSettings(Section):
 def parse_dynamic(raw: object, at: str = "") -> tuple[DynamicSettings, tuple[Problem, ...]]:
     """Dynamic configuration from what etcd's `config` key or `bootstrap.dcs` holds, decoded.
 
-    Always returns usable settings: a key that is wrong has its default. A caller that already has good settings
-    keeps those if any problem `is_error`. `at` is put before the paths of problems. Never raises.
+    Always returns usable settings: a key that is wrong has its default, and so have timings that contradict each
+    other. A caller that already has good settings keeps those if any problem `is_error`. `at` is put before the paths
+    of problems. Never raises.
     """
     if not isinstance(raw, Mapping):
         return DynamicSettings(), (Problem(at, "is not a mapping of dynamic configuration"),)
@@ -216,7 +217,9 @@ def parse_dynamic(raw: object, at: str = "") -> tuple[DynamicSettings, tuple[Pro
     problems = (*problems, *wrong)
     broken = timing_problems(settings.policy(), at)
     if any(problem.is_error for problem in broken):
-        return DynamicSettings(), (*problems, *broken)
+        default = DynamicSettings()
+        timings = {name: getattr(default, name) for name in ("ttl", "loop_wait", "retry_timeout")}
+        return settings.model_copy(update=timings), (*problems, *broken)
     adjusted, notes = adjust_timings(settings.policy(), frozenset(map(str, raw)), at)
     changes = {"loop_wait": adjusted.loop_wait_s, "retry_timeout": adjusted.retry_timeout_s}
     silent = tuple(_without_effect(settings, at))

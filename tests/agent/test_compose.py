@@ -21,7 +21,7 @@ from hamgr.agent.world import World
 from hamgr.api import server as rest
 from hamgr.api.port import AgentPort
 from hamgr.core.actions import MoveLeader
-from hamgr.core.cluster import LeaderKey
+from hamgr.core.cluster import Config, LeaderKey
 from hamgr.core.facts import ClusterRecalled, Fact, LeaseAdopted, LeaseTried, MemoryLost, Promised
 from hamgr.core.state import Lease, UnderWay
 from hamgr.core.units import after
@@ -112,6 +112,49 @@ async def test_a_promise_of_the_predecessor_binds_until_it_runs_out(start: Calla
     later = start()
     later._adopt_promise()
     assert posted(later) == []
+
+
+# -- dynamic configuration -------------------------------------------------------------------------------------
+
+BROKEN = {"synchronous_mode": True, "ttl": 7, "no_such_key": 1}
+
+
+async def test_a_fresh_agent_goes_by_what_can_be_read_of_a_broken_configuration(start: Callable[[], Agent]) -> None:
+    """Its file knows nothing of the synchronous mode, which commits were promised."""
+    agent = start()
+    state = agent._state()._replace(cluster=view(config=Config(BROKEN, 5)))
+    read = agent._read_policy(state)
+    assert read is not None
+    assert (read.policy.synchronous_mode, read.policy.ttl_s, read.is_broken) == ("on", 7.0, True)
+
+
+async def test_an_agent_that_has_read_a_good_one_keeps_it(start: Callable[[], Agent]) -> None:
+    agent = start()
+    good = agent._state()._replace(policy=replace(agent._state().policy, ttl_s=9.0), policy_revision=4)
+    read = agent._read_policy(good._replace(cluster=view(config=Config(BROKEN, 5))))
+    assert read is not None
+    assert (read.policy, read.is_broken) == (good.policy, True)
+
+
+# -- the end ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_armed", [True, False])
+async def test_the_lease_is_given_back_only_where_no_server_is_guarded(
+    start: Callable[[], Agent], monkeypatch: pytest.MonkeyPatch, is_armed: bool
+) -> None:
+    """A server that could not be seen may write until its deadline: nobody may be elected before that."""
+    agent, revoked = start(), []
+
+    async def revoke(lease_id: int) -> None:
+        revoked.append(lease_id)
+
+    monkeypatch.setattr(agent._store, "revoke_lease", revoke)
+    agent._loop.state = agent._state()._replace(lease=Lease(LEASE, after(now(), 5.0)))
+    if is_armed:
+        agent._link.page.arm(nanoseconds(after(now(), 5.0)), 1, 1)
+    await agent._leave()
+    assert revoked == ([] if is_armed else [LEASE])
 
 
 # -- lease -----------------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ async def test_an_expected_error_is_an_outcome_with_its_code_and_words(
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(StoreUnavailable("away"), "not_sent"), (StoreRefused("no"), "store"), (LeaseExpired("gone"), "store")],
+    [(StoreUnavailable("away"), "not_sent"), (StoreRefused("no"), "not_sent"), (LeaseExpired("gone"), "store")],
     ids=repr,
 )
 async def test_an_error_of_the_store_is_told_to_the_loop_as_well(

@@ -92,6 +92,12 @@ def test_a_number_beyond_all_measure_is_an_error_of_its_key(key, value):
     assert settings == parse_dynamic({})[0]
 
 
+def test_timings_that_contradict_each_other_cost_no_more_than_themselves():
+    settings, problems = parse_dynamic({"ttl": 2, "loop_wait": 1, "synchronous_mode": True, "margin": 1.9})
+    assert any(problem.is_error for problem in problems)
+    assert settings.policy().synchronous_mode == "on"
+
+
 def test_wrong_key_costs_itself_and_not_its_section():
     raw = {"postgresql": {"use_slots": "maybe", "parameters": {"work_mem": "4MB", "fsync": False}}, "ttl": 9}
     settings, problems = parse_dynamic(raw, "bootstrap.dcs")

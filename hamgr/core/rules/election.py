@@ -42,8 +42,8 @@ def campaign(scene: Scene) -> Verdict | None:
     if scene.now < bound and scene.offer is None:
         left = because(Code.PROMISED, left_s=f"{bound - scene.now:.1f}", leader=scene.state.promised_to or "a leader")
         return Verdict(left, wake_at=bound)
-    refusal = _why_not_voting(scene, vacancy) or _why_not_electable(scene)
-    if refusal is not None:
+    refusal = _why_not_leading(scene, vacancy) or _why_not_electable(scene)
+    if refusal is not None and not _is_ballot_needed(scene):
         return Verdict(refusal)
     mine = scene.view.ballot(scene.me)
     is_short = mine is not None and _counts(mine, vacancy) and _needs_more_wal(scene, mine)
@@ -55,7 +55,9 @@ def campaign(scene: Scene) -> Verdict | None:
         if is_short and vacancy.voted_at is not None:
             retry_at = Instant(max(retry_at, after(vacancy.voted_at, VOTE_AGAIN_S)))
         actions = (CastBallot(vacancy.term, at_least, stops, held_since(scene)),) if scene.now >= retry_at else ()
-        return Verdict(_why_voting(scene, vacancy, mine), actions, wake_at=retry_at)
+        return Verdict(refusal or _why_voting(scene, vacancy, mine), actions, wake_at=retry_at)
+    if refusal is not None:
+        return Verdict(refusal)
     unfit = _why_ballot_is_unfit(scene, mine)
     if unfit is not None:
         return Verdict(unfit)
@@ -107,7 +109,15 @@ def _is_forced(scene: Scene, *, loses: bool = False) -> bool:
     return request.allow_data_loss or not loses
 
 
-def _why_not_voting(scene: Scene, vacancy: Vacancy) -> Reason | None:
+def _is_ballot_needed(scene: Scene) -> bool:
+    """Where synchronous mode binds, others can be elected only once they know what this member has, though it does not
+    lead itself.
+    """
+    electorate = scene.electorate
+    return electorate is not None and scene.offer is None and scene.me in electorate.members
+
+
+def _why_not_leading(scene: Scene, vacancy: Vacancy) -> Reason | None:
     if not scene.state.me.tags.may_lead:
         return because(Code.MAY_NOT_LEAD)
     if scene.state.guard_problem:

@@ -33,7 +33,7 @@ def crashed(scene: Scene) -> Verdict | None:
         return Verdict(because(Code.EXAMINING_CRASH), (ExamineCrash(_known_written(scene)),))
     if scene.offer is not None:
         return _wait_for_taker(scene, crash)
-    if not scene.holds_key or scene.state.store_failed_at is not None:
+    if not scene.holds_key or scene.state.store_failed_at is not None or _cannot_offer(scene):
         # Nobody can be told of an offer.
         return _start_in_place(scene)
     if not crash.declined and crash.end_lsn is not None and any(not heir.ill for heir in heirs(scene)):
@@ -41,6 +41,12 @@ def crashed(scene: Scene) -> Verdict | None:
     if _is_hopeless_here(scene, crash) and well_heirs(scene):
         return Verdict(because(Code.CRASHED_AGAIN), (_release(scene),))
     return _start_in_place(scene)
+
+
+def _cannot_offer(scene: Scene) -> bool:
+    """etcd answers, and takes no offer: it is out of space, or this member may not write there any more."""
+    failure = scene.state.failure(PutOffer.__name__)
+    return failure is not None and failure.count >= 2 and scene.is_settled
 
 
 def _known_written(scene: Scene) -> Lsn:

@@ -6,6 +6,13 @@ from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict
 
 
+def _is_waited_for(scene: Scene) -> bool:
+    """A failover that was asked for cannot be decided without this member's ballot."""
+    electorate = scene.electorate
+    is_of_it = electorate is not None and scene.me in electorate.members
+    return is_of_it and scene.is_change_due and scene.state.vacancy is not None and scene.server.is_replica
+
+
 def paused(scene: Scene) -> Verdict | None:
     """While paused, only what an operator asks for by a request goes on."""
     if not scene.policy.pause:
@@ -15,5 +22,10 @@ def paused(scene: Scene) -> Verdict | None:
         return None
     if scene.is_server_down and scene.state.hand_over is not None and (scene.leads or scene.other_leader):
         # Stopped by a hand-over: it ends with a primary here where it came to nothing, else with a standby.
+        return None
+    if scene.is_server_down and scene.leads and scene.state.stopped_for_lease:
+        # Not stopped by the operator: the lease could not be renewed, and the lead is its own all the same.
+        return None
+    if _is_waited_for(scene):
         return None
     return Verdict(because(Code.PAUSED))

@@ -175,11 +175,16 @@ def _leader_member(scene: Scene) -> Member | None:
 
 
 def _clone_source(scene: Scene) -> Upstream | None:
-    """A running replica tagged `clonefrom`, else the leader's primary; None while there is neither."""
+    """A running replica tagged `clonefrom`, else the leader's primary; None while there is neither.
+
+    Whoever may be elected is copied from the leader alone: a replica may lag, and its copy would vote as if it held
+    every acknowledged commit.
+    """
     if not _is_primary_ready(scene):
         return None
     donors = (m for m in scene.view.members if m.tags.clonefrom and m.state == "running" and m.name != scene.me)
-    donor = next(donors, _leader_member(scene))
+    may_be_elected = scene.electorate is not None and scene.me in scene.electorate.members
+    donor = _leader_member(scene) if may_be_elected else next(donors, _leader_member(scene))
     return upstream_of(donor) if donor else None
 
 
