@@ -57,7 +57,9 @@ def _put_down(state: State, fact: ActionEnded) -> State:
     if not isinstance(action, actions.PutDown) or not isinstance(end, WalEnd):
         return state
     crash = Crash(action.since, action.cause, fact.at, end.timeline, end.lsn)
-    return state._replace(crash=crash, verified_term=Term(0))
+    # Where nobody takes its place it starts anew, and is promoted by as many tries.
+    failures = tuple(failure for failure in state.failures if failure.kind != actions.Promote.__name__)
+    return state._replace(crash=crash, verified_term=Term(0), failures=failures)
 
 
 def _stopped_for_hand_over(state: State, fact: ActionEnded) -> State:

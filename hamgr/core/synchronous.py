@@ -32,8 +32,9 @@ def sync_in_force(known: SyncInForce | None, server: ServerView) -> SyncInForce 
         return SyncInForce(server.sync_names, server.written_lsn)
     if known.has_caught_up:
         return known
-    reached = sum(sender.flush_lsn >= known.lsn for sender in _named(server.walsenders, rule))
-    return SyncInForce(known.names, known.lsn, has_caught_up=reached >= rule.count)
+    # A standby that has come back may still have its former walsender beside the new one.
+    reached = {s.application_name for s in _named(server.walsenders, rule) if s.flush_lsn >= known.lsn}
+    return SyncInForce(known.names, known.lsn, has_caught_up=len(reached) >= rule.count)
 
 
 def _goes_by(walsenders: tuple[Walsender, ...], rule: SyncRule) -> bool:

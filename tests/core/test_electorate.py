@@ -11,9 +11,10 @@ from hamgr.core.cluster import Config, SyncState, Tags
 from hamgr.core.decide import decide
 from hamgr.core.observe import observe
 from hamgr.core.policy import Policy
-from hamgr.core.server import DataDir, Phase, ServerView
-from hamgr.core.state import Lease, Myself, State
-from hamgr.core.units import after
+from hamgr.core.server import DataDir, Phase, ServerView, Walsender
+from hamgr.core.state import Lease, Myself, State, SyncInForce
+from hamgr.core.synchronous import sync_in_force
+from hamgr.core.units import Lsn, after
 
 SYNC = Policy(synchronous_mode="on")
 
@@ -39,3 +40,14 @@ def test_a_configuration_that_cannot_be_read_whole_does_not_end_the_mode(is_brok
     state = observe(state, facts.PolicyRead(Policy(), 3, ("no such key",), is_broken))
     ends = [action for action in decide(state, NOW).actions if isinstance(action, SetSync | PutSync)]
     assert bool(ends) is not is_broken
+
+
+@pytest.mark.parametrize(("names", "caught_up"), [("bb", False), ("bc", True)], ids=str)
+def test_a_standby_counts_once_however_many_walsenders_it_has(names: str, caught_up: bool) -> None:
+    """One that has come back may still have its former one."""
+    rule = 'ANY 2 ("b", "c")'
+    senders = tuple(Walsender(name, "", "streaming", "quorum", 1, "replicator", Lsn(900)) for name in names)
+    server = primary_server(NOW, sync_names=rule, walsenders=senders)
+    found = sync_in_force(SyncInForce(rule, Lsn(800)), server)
+    assert found is not None
+    assert found.has_caught_up is caught_up

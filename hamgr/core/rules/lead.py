@@ -202,8 +202,21 @@ def promote(scene: Scene) -> Verdict | None:
     failure = scene.state.failure(Promote.__name__)
     has_failed = failure is not None and failure.count >= HOPELESS_AFTER and not _still_replays(scene)
     is_hopeless = has_failed and bool(well_heirs(scene))
+    if failure is not None and has_failed and _may_offer_unpromoted(scene):
+        return Verdict(
+            because(Code.PUTTING_DOWN, vital="promotion", problem=failure.text), (_put_down(scene, failure.at),)
+        )
     code = Code.VERIFYING if scene.server.is_primary else Code.PROMOTING
     return Verdict(because(code, term=term), actions, wake_at=retry_at, may_renew=not is_hopeless)
+
+
+def _may_offer_unpromoted(scene: Scene) -> bool:
+    """In synchronous mode nobody else may be elected, as its own election made it all of the electorate; but whoever
+    has all of its WAL may take what it offers.
+    """
+    is_bound = scene.electorate is not None and not well_heirs(scene)
+    is_free = scene.holds_key and not scene.policy.pause
+    return is_bound and is_free and any(not heir.ill for heir in heirs(scene))
 
 
 def _still_replays(scene: Scene) -> bool:
@@ -261,14 +274,17 @@ def ill(scene: Scene) -> Verdict | None:
     act_at = _known_ill_at(scene, illness)
     if scene.now < act_at:
         return Verdict(because(Code.ILL, **words), wake_at=act_at)
+    return Verdict(because(Code.PUTTING_DOWN, **words), (_put_down(scene, illness.since),))
+
+
+def _put_down(scene: Scene, since: Instant) -> PutDown:
     of_disk = scene.state.illness(Vital.DATA_DISK, Vital.WAL_DISK)
-    action = PutDown(
+    return PutDown(
         from_lsn=scene.server.written_lsn,
         cause="disk_failed" if of_disk else "server_hung",
-        since=illness.since,
+        since=since,
         reads_wal=of_disk is None or not of_disk.is_hung,
     )
-    return Verdict(because(Code.PUTTING_DOWN, **words), (action,))
 
 
 def _known_ill_at(scene: Scene, illness: Illness) -> Instant:
