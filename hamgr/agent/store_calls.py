@@ -145,7 +145,8 @@ async def cast_ballot(world: World, action: actions.CastBallot) -> Outcome:
         await asyncio.sleep(RECEIVE_POLL_S)
         received = await world.server.received()
     priority = world.state().me.tags.failover_priority
-    timeline_term = world.state().server.birth.term_of(received.timeline)
+    noted = world.state().server.birth.term_of(received.timeline)
+    timeline_term = noted or action.offered.term_of(received.timeline)
     ballot = Ballot(world.me, action.term, received.timeline, received.lsn, priority, timeline_term)
     cast = await world.store.put_ballot(ballot, world.lease_id, action.leader_revision)
     if cast is None:

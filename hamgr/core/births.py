@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from hamgr.core.actions import Action, NoteBirth
 from hamgr.core.cluster import Member
-from hamgr.core.scene import Scene
+from hamgr.core.scene import Scene, upstream_of
 from hamgr.core.server import Birth, ServerView
-from hamgr.core.units import Instant, Term
+from hamgr.core.units import Instant, Term, Timeline
 
 
 def keep_birth(scene: Scene, _note: str) -> Iterator[Action | Instant]:
@@ -37,6 +37,31 @@ def _term_of_timeline(scene: Scene) -> Term:
         return Term(0)
     streams_from_it = server.streaming and server.upstream == f"{scene.upstream.host}:{scene.upstream.port}"
     return leader.timeline_term if streams_from_it else Term(0)
+
+
+def offered_by_upstream(scene: Scene) -> Birth:
+    """The timeline that is offered, where this server follows the one that is: it did so only once that was proven to
+    have all that this one had. Zeros where it does not, or nothing is offered.
+    """
+    offer = scene.offer
+    holder = scene.view.member(offer.holder) if offer is not None else None
+    if offer is None or holder is None:
+        return Birth()
+    source = upstream_of(holder)
+    return (
+        Birth(offer.timeline, offer.timeline_term)
+        if scene.server.upstream == f"{source.host}:{source.port}"
+        else Birth()
+    )
+
+
+def term_of_end(scene: Scene, timeline: Timeline) -> Term:
+    """The term of that timeline, where this member's server ended on it; it may have been promoted too shortly before
+    for a note. 0: not known.
+    """
+    passage = scene.state.passage
+    is_fresh = passage is not None and passage.term == scene.view.term and passage.timeline == timeline
+    return scene.server.birth.term_of(timeline) or (scene.view.term if is_fresh and timeline else Term(0))
 
 
 def is_of_timeline_of(server: ServerView, other: Member | None) -> bool:

@@ -249,15 +249,16 @@ def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> 
 
 def _lacks_timeline_of(state: State, view: ClusterView, former: OnTimeline) -> bool:
     """What was written on the former leader's timeline may not be here, wherever the positions are: its timeline is a
-    newer one, or another of that number, or may be, where only this member's is known and is of an earlier leader.
+    newer one, or another of that number, or may be, where only one of the two is known.
     """
     server = state.server
     if Scene(state, view.seen_at).electorate is not None:
         return False
     if server.timeline != former.timeline:
         return server.timeline < former.timeline
-    is_of_earlier_leader = 0 < server.timeline_term < view.term
-    return have_forked(server, former) or (is_of_earlier_leader and not former.timeline_term)
+    mine, its = server.timeline_term, former.timeline_term
+    is_its_own = mine == view.term
+    return have_forked(server, former) or (bool(mine) != bool(its) and not is_its_own)
 
 
 def _vital_checked(state: State, fact: facts.VitalChecked) -> State:

@@ -120,6 +120,9 @@ class Birth:
         return self.term if self.timeline == timeline else Term(0)
 
 
+NO_BIRTH = Birth()
+
+
 @dataclass(frozen=True, slots=True)
 class ServerView:
     """The server as last probed. LSNs are 0 and timelines 0 where they are not known.
@@ -143,7 +146,7 @@ class ServerView:
     is_read_only: bool = False
     """default_transaction_read_only or recovery: a write would be refused."""
     timeline: Timeline = Timeline(0)
-    birth: Birth = Birth()
+    birth: Birth = NO_BIRTH
     """What the data directory's note says; it may be of an older timeline than the server's own."""
     written_lsn: Lsn = Lsn(0)
     received_lsn: Lsn = Lsn(0)

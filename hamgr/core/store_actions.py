@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hamgr.core.cluster import HistoryLine, LeaderKey, Member, Offer, Status, SyncState
 from hamgr.core.lanes import Lane
 from hamgr.core.pipeline import Record
+from hamgr.core.server import NO_BIRTH, Birth
 from hamgr.core.units import Lsn, Term
 
 
@@ -148,6 +149,10 @@ class CastBallot:
     leader_revision: int = 0
     """mod_revision of the leader key of whose offer it is a vote, 0: nobody holds it. With another one there it is
     refused: a vote that comes after its offer was taken back would count in the next election.
+    """
+    offered: Birth = NO_BIRTH
+    """The timeline that is offered, where this member's server was following the server that is offered: then it is
+    its timeline, too, if it has that number.
     """
     lane = Lane.BALLOT
 

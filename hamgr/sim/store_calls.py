@@ -147,7 +147,8 @@ def cast_ballot(agent: Agent, action: actions.CastBallot) -> Steps:
         return Outcome(Result.FAILED, "timeout", "the server does not answer")
     priority = agent.state.me.tags.failover_priority
     timeline = Timeline(server.timeline)
-    ballot = Ballot(agent.name, action.term, timeline, Lsn(server.lsn), priority, server.birth.term_of(timeline))
+    timeline_term = server.birth.term_of(timeline) or action.offered.term_of(timeline)
+    ballot = Ballot(agent.name, action.term, timeline, Lsn(server.lsn), priority, timeline_term)
     etcd, me = ground.etcd, _claimant(agent)
     answer = yield from _settle(agent, lambda: transactions.put_ballot(etcd, me, ballot, action.leader_revision))
     if isinstance(answer, NoAnswer):

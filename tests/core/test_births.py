@@ -14,12 +14,12 @@ from hamgr.core.cluster import Ballot, ClusterView, Offer, Request, Status, Sync
 from hamgr.core.decide import decide
 from hamgr.core.observe import observe
 from hamgr.core.order import has_no_more_wal, is_ahead_of
-from hamgr.core.pipeline import record_of
+from hamgr.core.pipeline import Passage, record_of
 from hamgr.core.policy import Policy
 from hamgr.core.reasons import Code
 from hamgr.core.result import Outcome, Result
 from hamgr.core.server import Birth, ControlFile, DataDir, Phase, ServerIdentity, ServerView
-from hamgr.core.state import Lease, Myself, State, Vacancy
+from hamgr.core.state import Crash, Lease, Myself, State, Vacancy
 from hamgr.core.units import Instant, Lsn, Term, Timeline, WallTime, after
 
 TIMELINE = Timeline(8)
@@ -179,14 +179,42 @@ def test_positions_decide_where_the_timelines_are_one_or_not_known_to_be_two() -
     assert is_ahead_of(ballot("a", 8, 1, timeline=9), ballot("b", 9, 5000, timeline=8))
 
 
-def test_wal_on_another_timeline_of_that_number_is_not_what_was_offered() -> None:
-    offer = Offer("a", TERM, TIMELINE, Lsn(1000), "server_crashed", timeline_term=TERM)
-    view = cluster(request=Request(offer=offer, mod_revision=19))
-    for term, takes in ((TERM, True), (Term(7), False), (Term(0), True)):
-        mine = Ballot("b", Term(2), TIMELINE, Lsn(5000), 1, term, 20)
-        vacancy = Vacancy(Term(2), NOW, cold=False, voted_at=NOW, offered_in=19)
-        state = following(standby(), view._replace(ballots=(mine,)), vacancy=vacancy)
-        assert bool(wanted(replace_members(state, "ab"), TakeLeader)) is takes
+OFFER = Offer("a", TERM, TIMELINE, Lsn(1000), "server_crashed", timeline_term=TERM)
+
+
+@pytest.mark.parametrize(
+    ("term", "takes"), [(TERM, True), (Term(7), False), (Term(0), False)], ids=["it", "other", "?"]
+)
+def test_only_wal_that_is_proven_to_be_of_the_offered_timeline_is_what_was_offered(term: Term, takes: bool) -> None:
+    view = cluster(request=Request(offer=OFFER, mod_revision=19))
+    mine = Ballot("b", Term(2), TIMELINE, Lsn(5000), 1, term, 20)
+    vacancy = Vacancy(Term(2), NOW, cold=False, voted_at=NOW, offered_in=19)
+    state = following(standby(upstream=""), view._replace(ballots=(mine,)), vacancy=vacancy)
+    assert bool(wanted(replace_members(state, "ab"), TakeLeader)) is takes
+
+
+@pytest.mark.parametrize(("upstream", "offered"), [("a.host:5432", NOTE), ("c.host:5432", Birth()), ("", Birth())])
+def test_whoever_follows_the_server_that_is_offered_is_on_its_timeline(upstream: str, offered: Birth) -> None:
+    """Its own note may come too late for the vote."""
+    view = cluster(request=Request(offer=OFFER, mod_revision=19))
+    vacancy = Vacancy(Term(2), NOW, cold=False, offered_in=19)
+    state = following(standby(upstream=upstream, streaming=False), view, vacancy=vacancy)
+    (vote,) = wanted(state, actions.CastBallot)
+    assert isinstance(vote, actions.CastBallot)
+    assert vote.offered == offered
+
+
+@pytest.mark.parametrize(("promoted_in", "term"), [(TERM, TERM), (Term(0), Term(0))], ids=["just now", "not at all"])
+def test_an_offer_tells_the_timeline_of_a_server_that_was_promoted_a_moment_ago(promoted_in: Term, term: Term) -> None:
+    crash = Crash(NOW, examined_at=NOW, end_timeline=TIMELINE, end_lsn=Lsn(1000))
+    passage = Passage(promoted_in, "leader_lost", "c", seen_at=NOW, timeline=TIMELINE)
+    server = primary_server(NOW, phase=Phase.CRASHED, answered=False, timeline=TIMELINE)
+    state = leading(
+        cluster(), Lease(7, after(NOW, 4.0), TERM), server=server, crash=crash, passage=passage, verified_term=Term(0)
+    )
+    (put,) = wanted(state, actions.PutOffer)
+    assert isinstance(put, actions.PutOffer)
+    assert put.offer.timeline_term == term
 
 
 def replace_members(state: State, names: str) -> State:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from hamgr.core import births
 from hamgr.core.actions import CastBallot, Promote, Reinitialize, RestartServer, StopServer, TakeLeader
 from hamgr.core.cluster import Ballot
-from hamgr.core.order import best_first, has_no_more_wal, have_forked, is_ahead_of
+from hamgr.core.order import best_first, has_no_more_wal, is_ahead_of
 from hamgr.core.policy import HOPELESS_AFTER
 from hamgr.core.quorum import elects
 from hamgr.core.reasons import Code, Reason, because
@@ -54,7 +55,8 @@ def campaign(scene: Scene) -> Verdict | None:
         retry_at = scene.retry_at(CastBallot)
         if is_short and vacancy.voted_at is not None:
             retry_at = Instant(max(retry_at, after(vacancy.voted_at, VOTE_AGAIN_S)))
-        actions = (CastBallot(vacancy.term, at_least, stops, held_since(scene)),) if scene.now >= retry_at else ()
+        vote = CastBallot(vacancy.term, at_least, stops, held_since(scene), births.offered_by_upstream(scene))
+        actions = (vote,) if scene.now >= retry_at else ()
         return Verdict(refusal or _why_voting(scene, vacancy, mine), actions, wake_at=retry_at)
     if refusal is not None:
         return Verdict(refusal)
@@ -172,11 +174,14 @@ def _needs_more_wal(scene: Scene, mine: Ballot) -> bool:
 
 
 def _lacks_offered_wal(scene: Scene, ballot: Ballot) -> bool:
-    """More bytes on another timeline are not the offered WAL: the end of that one has to be reached."""
+    """More bytes on another timeline are not the offered WAL: the end of that one has to be reached. It may have the
+    same number: where it is known which one is offered, it has to be proven.
+    """
     offer = scene.offer
     if offer is None:
         return False
-    return ballot.timeline != offer.timeline or ballot.lsn < offer.lsn or have_forked(ballot, offer)
+    may_be_another = offer.timeline_term > 0 and ballot.timeline_term != offer.timeline_term
+    return ballot.timeline != offer.timeline or ballot.lsn < offer.lsn or may_be_another
 
 
 def _why_voting(scene: Scene, vacancy: Vacancy, mine: Ballot | None) -> Reason:

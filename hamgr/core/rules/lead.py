@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hamgr.core import births
 from hamgr.core.actions import (
     ExamineCrash,
     Promote,
@@ -80,7 +81,7 @@ def _offer_after(scene: Scene, crash: Crash, at: Instant) -> Offer:
         lsn=crash.end_lsn or Lsn(0),
         cause=crash.cause,
         elapsed_s={"detect": 0.0, "fence": at - crash.at},
-        timeline_term=scene.server.birth.term_of(crash.end_timeline),
+        timeline_term=births.term_of_end(scene, crash.end_timeline),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hamgr.core import births
 from hamgr.core.actions import Checkpoint, ClearRequest, HandOverStop, HoldPools, PutOffer, WithdrawOffer
 from hamgr.core.cluster import Offer, Request
 from hamgr.core.precheck import successors, why_not
@@ -85,7 +86,7 @@ def _put_offer(scene: Scene, stopped: HandOver, cause: str, revision: int) -> Pu
         cause=cause,
         elapsed_s={"detect": 0.0, "fence": stopped.stopped_at - stopped.began_at},
         notes=scene.state.hold_notes if scene.state.held_for == stopped.request_revision else (),
-        timeline_term=scene.server.birth.term_of(stopped.end_timeline),
+        timeline_term=births.term_of_end(scene, stopped.end_timeline),
     )
     return PutOffer(offer, stopped.successor, revision, held_since(scene))
 
