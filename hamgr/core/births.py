@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hamgr.core.actions import Action, NoteBirth
 from hamgr.core.cluster import Member
 from hamgr.core.scene import Scene, upstream_of
-from hamgr.core.server import Birth, ServerView
+from hamgr.core.server import NO_BIRTH, Birth, ServerView
 from hamgr.core.units import Instant, Term, Timeline
 
 
@@ -46,13 +46,10 @@ def offered_by_upstream(scene: Scene) -> Birth:
     offer = scene.offer
     holder = scene.view.member(offer.holder) if offer is not None else None
     if offer is None or holder is None:
-        return Birth()
+        return NO_BIRTH
     source = upstream_of(holder)
-    return (
-        Birth(offer.timeline, offer.timeline_term)
-        if scene.server.upstream == f"{source.host}:{source.port}"
-        else Birth()
-    )
+    follows = scene.server.upstream == f"{source.host}:{source.port}"
+    return Birth(offer.timeline, offer.timeline_term) if follows else NO_BIRTH
 
 
 def term_of_end(scene: Scene, timeline: Timeline) -> Term:
