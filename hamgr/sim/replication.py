@@ -139,8 +139,10 @@ class Replication:
     def _take(self, standby: Server, source: Server, shipment: Shipment) -> None:
         if not contains(shipment.head, standby.head):
             raise Violation(f"{standby.name} streams from {source.name}, and their WAL differs unseen")
+        is_new = (shipment.timeline, shipment.lsn) != (standby.timeline, standby.lsn)
         standby.take_wal(shipment.timeline, shipment.ends, shipment.lsn, shipment.head)
-        if standby.name != source.name:
+        # Two standbys may stream from each other while neither is promoted.
+        if is_new:
             self.spread(standby)
 
     def _report(self, link: Link, lsn: int) -> None:
