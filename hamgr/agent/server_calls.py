@@ -221,8 +221,8 @@ async def ensure_sentry(world: World, _action: actions.EnsureSentry) -> Outcome:
 
 
 async def note_birth(world: World, action: actions.NoteBirth) -> Outcome:
-    await world.server.note_birth(action.birth)
-    return Outcome(Result.DONE, text=f"timeline {action.birth.timeline} was begun in term {action.birth.term}")
+    noted = await world.server.note_birth(action.birth)
+    return Outcome(Result.DONE, text=f"timeline {noted.timeline} was begun in term {noted.term}", value=noted)
 
 
 async def ensure_slots(world: World, action: actions.EnsureSlots) -> Outcome:

@@ -14,6 +14,7 @@ from hamgr.core.pipeline import Passage
 from hamgr.core.policy import deadline_of
 from hamgr.core.result import NOT_SENT, Result
 from hamgr.core.route_outcomes import ROUTE_MARKS
+from hamgr.core.server import Birth
 from hamgr.core.server_outcomes import SERVER_MARKS
 from hamgr.core.state import Failure, State
 from hamgr.core.units import Instant
@@ -167,9 +168,10 @@ def _sentry_checked(state: State, fact: ActionEnded) -> State:
 
 def _birth_noted(state: State, fact: ActionEnded) -> State:
     """Known at once; what has become of the directory of a server that has ended meanwhile, a look at it tells."""
-    if not fact.is_done or not isinstance(fact.action, actions.NoteBirth) or not state.server.is_alive:
+    noted = fact.outcome.value
+    if not fact.is_done or not isinstance(noted, Birth) or not state.server.is_alive:
         return state
-    return state._replace(server=replace(state.server, birth=fact.action.birth))
+    return state._replace(server=replace(state.server, birth=noted))
 
 
 def _config_applied(state: State, fact: ActionEnded) -> State:

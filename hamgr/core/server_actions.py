@@ -212,7 +212,9 @@ class EnsureSentry:
 
 @dataclass(frozen=True, slots=True)
 class NoteBirth:
-    """Note in the data directory of the running server in which term its timeline was begun."""
+    """Note in the data directory of the running server in which term its timeline was begun. The outcome's value is
+    what it tells then, which may be an older note of that timeline.
+    """
 
     birth: Birth
     lane = Lane.BIRTH

@@ -107,6 +107,7 @@ class StandIn:
                 self._slots = {slot_name(name): self._lsn for name in action.members}
             case actions.NoteBirth():
                 self._birth = action.birth
+                return Outcome(Result.DONE, value=action.birth)
             case actions.EnsureSentry():
                 self._has_sentry = True
             case _:

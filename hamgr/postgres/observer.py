@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hamgr.core.server import Birth, DataDir, Phase, ServerIdentity, ServerView
+from hamgr.core.server import NO_BIRTH, Birth, DataDir, Phase, ServerIdentity, ServerView
 from hamgr.core.units import Instant, Timeline
 from hamgr.postgres import births, control, process, source, sql
 from hamgr.postgres.config import ServerConfig
@@ -19,6 +19,8 @@ from hamgr.postgres.probe import Answer, pending_restart, probe_sql
 from hamgr.postgres.sql import Sql
 
 KNOCK_S = 0.3
+NOTE_S = 0.3
+"""A probe waits no longer for the note on the timeline: the disk may hang, and the server be well."""
 PHASES = {"starting": Phase.STARTING, "stopping": Phase.STOPPING}
 
 
@@ -44,7 +46,7 @@ class Observer:
     def started(self, identity: ServerIdentity) -> None:
         """From now on that process is the server."""
         if identity != self.identity:
-            self._timeline, self._has_received = Timeline(0), False
+            self._timeline, self._has_received, self._birth = Timeline(0), False, None
             self._loaded_at, self._pending = "", {}
         self.identity, self._ended_by_us = identity, False
 
@@ -81,8 +83,8 @@ class Observer:
         if found.state is not DataDir.VALID:
             return seen
         self._birth = None
+        birth = await self._noted_birth()
         try:
-            birth = await self._noted_birth()
             file = (await control.read_control(self._bin_dir, data_dir)).file
         except ServerBroken as error:
             problem = f"{error}; move the data directory away, and it is copied anew"
@@ -138,19 +140,28 @@ class Observer:
         )
 
     async def _noted_birth(self) -> Birth:
-        """Read again only while the server does not run: only then do others write into its directory."""
+        """Read again only while the server does not run: only then do others write into its directory. One that cannot
+        be read is none: it proves nothing, and no server is called ill for it.
+        """
         if self._birth is None:
             data_dir = self._config.data_dir
-            self._birth = await self._disk.run(lambda: births.read(data_dir), "read the note on the timeline")
+            self._birth = NO_BIRTH
+            with contextlib.suppress(ServerError):
+                self._birth = await self._disk.run(
+                    lambda: births.read(data_dir), "read the note on the timeline", NOTE_S
+                )
         return self._birth
 
-    async def note_birth(self, birth: Birth) -> None:
-        """The data directory of the running server says that. Raises ServerRefused if none runs."""
+    async def note_birth(self, birth: Birth) -> Birth:
+        """What the data directory of the running server says from now on: this, or what it said of it before.
+
+        Raises ServerRefused if no server runs.
+        """
         if await self.find() is None:
             raise ServerRefused("the server does not run")
         data_dir = self._config.data_dir
-        await self._disk.run(lambda: births.write(data_dir, birth), "write the note on the timeline")
-        self._birth = birth
+        self._birth = await self._disk.run(lambda: births.note(data_dir, birth), "write the note on the timeline")
+        return self._birth
 
     async def _silent(self, identity: ServerIdentity, problem: str) -> ServerView:
         data_dir = self._config.data_dir

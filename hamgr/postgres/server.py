@@ -193,9 +193,9 @@ class LocalServer(SeenServer):
         except TimeoutError as error:
             raise ServerUnavailable("the WAL receiver does not end") from error
 
-    async def note_birth(self, birth: Birth) -> None:
-        """The running server's data directory tells in which term its timeline was begun."""
-        await self._observer.note_birth(birth)
+    async def note_birth(self, birth: Birth) -> Birth:
+        """What the running server's data directory tells from now on of its timeline; see Observer.note_birth."""
+        return await self._observer.note_birth(birth)
 
     async def verify(self) -> promotion.Promotion:
         """The running primary has committed; it was promoted (or started) before."""

@@ -283,9 +283,10 @@ def note_birth(agent: Agent, action: actions.NoteBirth) -> Steps:
     yield _draw(agent, agent.ground.pace.sql)
     if not agent.server.is_alive or agent.server.disk is not Disk.WELL:
         return DISK
-    is_alike = agent.ground.mutant is Mutant.BIRTHS_ALIKE
-    agent.server.birth = replace(action.birth, term=Term(1)) if is_alike else action.birth
-    return DONE
+    if agent.server.birth.timeline != action.birth.timeline:
+        is_alike = agent.ground.mutant is Mutant.BIRTHS_ALIKE
+        agent.server.birth = replace(action.birth, term=Term(1)) if is_alike else action.birth
+    return Outcome(Result.DONE, value=agent.server.birth)
 
 
 def ensure_sentry(agent: Agent, _action: actions.EnsureSentry) -> Steps:

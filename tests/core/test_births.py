@@ -101,7 +101,7 @@ def test_a_replica_notes_nothing_of_what_it_does_not_stream(server: ServerView) 
 
 
 def test_a_note_is_known_at_once_but_not_of_a_server_that_has_ended_meanwhile() -> None:
-    ended = facts.ActionEnded(NoteBirth(NOTE), DONE, NOW)
+    ended = facts.ActionEnded(NoteBirth(Birth(TIMELINE, Term(7))), Outcome(Result.DONE, value=NOTE), NOW)
     assert observe(following(standby()), ended).server.timeline_term == TERM
     down = standby(phase=Phase.STOPPED, answered=False)
     assert observe(following(down), ended).server.timeline_term == 0

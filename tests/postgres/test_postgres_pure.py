@@ -151,12 +151,18 @@ def test_interrupted_rewind_is_unfinished(pg_tmp: Path) -> None:
     assert control.inspect(pg_tmp / "d", 15).state is DataDir.UNFINISHED
 
 
-@pytest.mark.parametrize("text", ["", "8", "8 nine", "8 9 10", "-8 9", "\udcff 9"])
+@pytest.mark.parametrize("text", ["", "8", "8 nine", "8 9 10", "-8 9", "\udcff 9", "9" * 5000 + " 9"])
 def test_a_note_on_the_timeline_that_cannot_be_read_proves_nothing(pg_tmp: Path, text: str) -> None:
     (pg_tmp / births.NOTE).write_text(text, errors="surrogateescape")
     assert births.read(pg_tmp) == Birth()
-    births.write(pg_tmp, Birth(Timeline(8), Term(9)))
-    assert births.read(pg_tmp) == Birth(Timeline(8), Term(9))
+    noted = Birth(Timeline(8), Term(9))
+    assert births.note(pg_tmp, noted) == births.read(pg_tmp) == noted
+
+
+def test_a_note_of_a_timeline_is_never_changed(pg_tmp: Path) -> None:
+    births.note(pg_tmp, Birth(Timeline(8), Term(9)))
+    assert births.note(pg_tmp, Birth(Timeline(8), Term(11))) == Birth(Timeline(8), Term(9))
+    assert births.note(pg_tmp, Birth(Timeline(9), Term(11))) == births.read(pg_tmp) == Birth(Timeline(9), Term(11))
 
 
 def test_only_the_newest_directories_are_kept_aside(pg_tmp: Path) -> None:
