@@ -123,7 +123,7 @@ def reinit(globals_: Globals, names: tuple[str, ...], force: bool, from_leader: 
 @force_option
 @click.pass_obj
 def flush(globals_: Globals, names: tuple[str, ...], force: bool) -> None:
-    """Cancel a switchover that was scheduled."""
+    """Cancel a switchover that was scheduled, or a failover that nobody has taken up."""
     if not names or names[-1] != "switchover" or len(names) > 2:
         raise click.UsageError("say what to cancel: [CLUSTER] switchover (hamgr schedules no restarts)")
     site = connect(globals_, names[0] if len(names) == 2 else None)
@@ -131,7 +131,8 @@ def flush(globals_: Globals, names: tuple[str, ...], force: bool) -> None:
     request = view.request
     if request is None:
         raise Refused("no switchover is scheduled")
-    if request.scheduled_at is None or request.offer is not None:
+    # With nobody leading, one that was not taken up stands for good.
+    if request.offer is not None or (request.scheduled_at is None and view.leader is not None):
         raise Refused("the switchover is under way already", "look with `hamgr list`")
     if not force:
         click.confirm(f"Cancel the switchover of cluster {site.scope}?", abort=True)

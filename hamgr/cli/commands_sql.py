@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 import psycopg
+from psycopg.types.string import TextLoader
 
 from hamgr.cli.connect import connect
 from hamgr.cli.context import Globals
@@ -18,6 +19,8 @@ from hamgr.cli.output import FORMATS, Column, Table, render, render_value
 from hamgr.cli.targets import address_of, member_option, pick_one, role_option
 
 CONNECT_TIMEOUT_S = 5
+BEYOND_PYTHON = ("date", "timestamp", "timestamptz", "interval")
+"""Types with values that Python has none for (infinity, years after 9999): shown as the server writes them."""
 
 
 @click.command()
@@ -80,15 +83,18 @@ def _run(sql: str, login: dict[str, Any]) -> Table:
     except psycopg.OperationalError as problem:
         raise Unavailable(f"cannot connect: {problem}") from problem
     with connection:
+        for name in BEYOND_PYTHON:
+            connection.adapters.register_loader(name, TextLoader)
         try:
             cursor = connection.execute(sql.encode())
+            found = cursor.fetchall() if cursor.description is not None else []
         except psycopg.Error as problem:
             raise Refused(str(problem).strip()) from problem
         if cursor.description is None:
             return Table((Column("status"),), [{"status": cursor.statusmessage or ""}])
         names = [column.name for column in cursor.description]
         keys = _unique(names)
-        rows = [dict(zip(keys, map(_plain, row), strict=True)) for row in cursor.fetchall()]
+        rows = [dict(zip(keys, map(_plain, row), strict=True)) for row in found]
         return Table([Column(key, title=name) for key, name in zip(keys, names, strict=True)], rows)
 
 

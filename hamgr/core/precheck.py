@@ -51,6 +51,8 @@ def _why_no_failover(view: ClusterView, request: Request) -> str:
     member = view.member(request.candidate)
     if member is None:
         return f"no member {request.candidate} is up; members: {_names(view)}"
+    if not member.tags.may_lead:
+        return f"{member.name} is tagged nofailover"
     return "" if request.allow_data_loss else _why_not_entered(view, member) or _why_not_in_sync(view, member)
 
 

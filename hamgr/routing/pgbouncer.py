@@ -137,16 +137,23 @@ async def _undone(pool: Pool) -> str:
     return f" ({busy} of them, each in a transaction or in session pooling)" if busy else ""
 
 
+NOBODY_WAITS = ("not paused", "no such database")
+
+
 async def resume(pool: Pool, console: Session) -> bool:
-    """No client of the pool is kept waiting; False if none was. Raises RouteError."""
-    was_paused = False
+    """No client of the pool is kept waiting; False if none was. Raises RouteError, of the last database that could not
+    be resumed, once all the others are.
+    """
+    was_paused, failure = False, None
     for database in pool.databases or ALL:
         try:
             await console.ask(_command("RESUME", database))
             was_paused = True
         except Refused as refusal:
-            if "not paused" not in str(refusal):
-                raise
+            if not any(words in str(refusal) for words in NOBODY_WAITS):
+                failure = refusal
+    if failure is not None:
+        raise failure
     return was_paused
 
 

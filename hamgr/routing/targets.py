@@ -27,12 +27,12 @@ def target_text(pool: Pool, host: str, port: int) -> str:
 def write_target(path: Path, text: str) -> None:
     """The file has that text, or the one that it had: never anything in between, nor after a crash. Raises OSError."""
     with contextlib.suppress(OSError):
-        if path.read_text() == text:
+        if path.read_bytes() == text.encode():
             return
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())
             file.flush()
             os.fchmod(file.fileno(), MODE)
             os.fsync(file.fileno())

@@ -142,6 +142,27 @@ async def test_a_second_switchover_is_a_conflict(bench: Bench, port: Port) -> No
     assert (await port.switchover(TO_B)).code == 409
 
 
+@pytest.mark.parametrize("offer", [None, Offer("c", TERM, Timeline(4), Lsn(0x4000), "server_crashed")], ids=str)
+async def test_a_failover_overrules_what_stands_where_nobody_leads(
+    bench: Bench, port: Port, monkeypatch: pytest.MonkeyPatch, offer: Offer | None
+) -> None:
+    """Nothing but a next leader would end it. What was offered stays known."""
+    monkeypatch.setattr(module, "FOLLOW_LIMIT_S", 0.0)
+    written: list[tuple[Request, int]] = []
+
+    def put(request: Request, *, expected_revision: int) -> TxnOutcome:
+        written.append((request, expected_revision))
+        return DONE
+
+    store(bench, put_request=put)
+    see(bench, view(request=replace(REQUEST, offer=offer))._replace(leader=None))
+    wanted = Request(candidate="b", allow_data_loss=True)
+    assert (await port.switchover(wanted)).code == 503
+    assert written == [(replace(wanted, offer=offer), REVISION)]
+    see(bench, view(request=REQUEST))
+    assert (await port.switchover(wanted)).code == 409
+
+
 async def test_a_switchover_without_etcd_is_unavailable(bench: Bench, port: Port) -> None:
     store(bench, put_request=AWAY)
     assert await port.switchover(TO_B) == Answer(503, "etcd does not answer")

@@ -119,6 +119,13 @@ def test_switchover_that_is_under_way_is_not_flushed(world: World) -> None:
     assert world.get("failover") != ""
 
 
+def test_a_failover_that_nobody_took_up_is_flushed_where_nobody_leads(world: World) -> None:
+    world.delete("leader")
+    world.put("failover", {"candidate": "p2"})
+    assert world.run("flush", "switchover", "--force").exit_code == 0
+    assert world.get("failover") == ""
+
+
 def test_restarts_are_not_scheduled_so_there_are_none_to_flush(world: World) -> None:
     assert world.run("flush", "restart", "--force").exit_code == 2
 

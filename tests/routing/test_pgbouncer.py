@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import psycopg
 import pytest
 
 from hamgr.routing.errors import RouteError
-from hamgr.routing.pgbouncer import hold, slow_retry
+from hamgr.routing.pgbouncer import Pool, hold, resume, slow_retry
 from hamgr.routing.release import OwnServer, release
-from hamgr.routing.session import session
+from hamgr.routing.session import Refused, session
 from hamgr.routing.targets import point
 from tests.postgres.pglab import Lab, free_port
 from tests.routing.frontlab import Pgbouncer, port_of, wait_until
@@ -250,3 +251,26 @@ async def test_the_pool_is_closed_to_errors_of_clients(bouncer: Pgbouncer) -> No
             await client.execute("NONSENSE")
         await hold(bouncer.pool)
         await release(bouncer.pool, bouncer.own)
+
+
+class Console:
+    """Answers RESUME of each database by what `answers` has; others are resumed."""
+
+    def __init__(self, **answers: str) -> None:
+        self.answers, self.asked = answers, list[str]()
+
+    async def ask(self, command: str) -> None:
+        self.asked.append(command)
+        for name, refusal in self.answers.items():
+            if name in command:
+                raise Refused(refusal)
+
+
+async def test_one_database_that_cannot_be_resumed_keeps_no_other_waiting() -> None:
+    pool = Pool("127.0.0.1", 6432, "pgbouncer", databases=("bad", "gone", "idle", "app"))
+    console = Console(bad="not allowed", gone="no such database: gone", idle="database idle is not paused")
+    with pytest.raises(Refused, match="not allowed"):
+        await resume(pool, console)  # type: ignore[arg-type]
+    assert len(console.asked) == 4
+    assert await resume(replace(pool, databases=("gone", "app")), console)  # type: ignore[arg-type]
+    assert not await resume(replace(pool, databases=("gone", "idle")), console)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from hamgr.core.route_outcomes import RouteNotes
 from hamgr.core.state import State, UnderWay
 from hamgr.core.units import Instant
 from hamgr.routing.haproxy import Balancer
-from tests.agent.workbench import TERM, Bench, dispossessed, leading
+from tests.agent.workbench import TERM, Bench, dispossessed, leading, view
 from tests.postgres.pglab import free_port
 from tests.routing.frontlab import Haproxy, Pgbouncer, port_of, wait_until
 
@@ -43,6 +43,14 @@ async def test_all_pools_are_held_and_released(bouncer: Pgbouncer) -> None:
         assert released.result is Result.DONE
         assert released.value == RouteNotes()
         assert await asked == bouncer.own.port
+
+
+async def test_who_leads_no_more_tells_no_load_balancer(bouncer: Pgbouncer) -> None:
+    """The host stood still between the decision and its push: another one is marked up meanwhile."""
+    bench = bench_with(bouncer)
+    bench.state = dispossessed()
+    pushed = await execute(bench.world, actions.PushRoute(TERM, AT, ("db1",)))
+    assert (pushed.result, pushed.code) == (Result.REFUSED, "not_entitled")
 
 
 async def test_a_pool_that_is_gone_does_not_keep_the_other_from_being_held(bouncer: Pgbouncer) -> None:
@@ -116,7 +124,7 @@ async def test_a_long_login_retry_is_warned_about_once(
 async def test_balancers_that_confirmed_are_counted_and_the_other_is_named(haproxy: Haproxy) -> None:
     haproxy.members[0].code, haproxy.members[1].code = 503, 200
     gone = Balancer("primary", host="127.0.0.1", port=free_port())
-    bench = Bench(leading()._replace(me=replace(leading().me, name="db2")))
+    bench = Bench(leading()._replace(me=replace(leading().me, name="db2"), cluster=view("db2")))
     bench.world.front = Front(balancers=(haproxy.balancer, gone))
     pushed = await execute(bench.world, actions.PushRoute(TERM, AT, ("db1",)))
     assert pushed.result is Result.FAILED

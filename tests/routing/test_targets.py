@@ -20,6 +20,13 @@ def databases(text: str) -> list[str]:
     return lines
 
 
+def test_a_file_of_any_bytes_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "target.ini"
+    path.write_bytes(b"; f\xfcr db1\n")
+    write_target(path, "new\n")
+    assert path.read_text() == "new\n"
+
+
 def test_all_databases_are_one_line_and_named_ones_a_line_each() -> None:
     assert databases(target_text(POOL, "10.0.0.2", 5432)) == ["* = host=10.0.0.2 port=5432"]
     named = replace(POOL, databases=("app", "shop-1"), target_options="auth_user=auth pool_size=20")
