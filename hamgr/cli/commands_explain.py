@@ -129,7 +129,8 @@ def _footer(view: ClusterView) -> tuple[str, ...]:
         others = f", having compared {view.sync.quorum} others of them" if view.sync.quorum else ""
         lines.append(f" Without loss may lead: {view.sync.leader}; or of {names}{others}")
     if view.request is not None:
-        lines.append(f" A request is open: candidate {view.request.candidate or 'any'}; `hamgr flush switchover` takes it back")
+        candidate = view.request.candidate or "any"
+        lines.append(f" A request is open: candidate {candidate}; `hamgr flush switchover` takes it back")
     lines += [f" Key not understood: {problem}" for problem in view.problems]
     return tuple(lines)
 

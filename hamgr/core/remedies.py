@@ -26,7 +26,7 @@ REMEDIES: dict[Code, str] = {
         "`hamgr failover --candidate MEMBER --allow-data-loss`"
     ),
     Code.OLD_TIMELINE: "bring back a member of the cluster's timeline, or set check_timeline to false",
-    Code.NOT_CANDIDATE: "nothing to do while the named candidate is up; else take the request back: `hamgr flush switchover`",
+    Code.NOT_CANDIDATE: "nothing to do while the named candidate is up; else `hamgr flush switchover`",
     Code.NOT_IN_SYNC: (
         "bring back a member of the synchronous set, or accept the loss: "
         "`hamgr failover --candidate MEMBER --allow-data-loss`"
