@@ -95,7 +95,7 @@ class Guard(Process):
 
 
 class Sentry:
-    """A session inside the server, for the case that guard and agent are both gone: it ends its own server."""
+    """A session inside the server, for the case that the guard is gone or stands still: it ends its own server."""
 
     def __init__(self, ground: Ground, clock: HostClock, page: Page, server: Server) -> None:
         self._ground = ground

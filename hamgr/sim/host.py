@@ -172,7 +172,8 @@ class Host:
             self.agent.at(self.ground.now + GUARD_LOOKS_S, self._agent_sees_guard)
 
     def _watch_by_sentry(self) -> None:
-        self.sentry.watch(lambda: not self.agent.is_running and not self.guard.is_awake)
+        # It goes by the page alone. An awake guard was first: the sentry must not hide what that one failed at.
+        self.sentry.watch(lambda: not self.guard.is_awake)
 
     # -- the whole host ----------------------------------------------------------------------------------------
 
