@@ -62,10 +62,16 @@ def wanted_rule(scene: Scene) -> SyncRule:
 
 
 def first_rule(scene: Scene) -> SyncRule | None:
-    """The rule with which a promoted server begins, before any standby has come; None: not hamgr's to set."""
+    """The rule with which a promoted server begins, before any standby has come; None: not hamgr's to set.
+
+    A server that is promoted, or started, again in the term of its leader finds the electorate of that one's former
+    life: nothing is acknowledged until nobody can be elected who lacks it.
+    """
     if scene.policy.synchronous_mode == "off":
         return None
-    return BLOCKED if scene.policy.synchronous_mode_strict else ALONE
+    sync = scene.view.sync
+    others_may_lead = sync is not None and sync.leader == scene.me and bool(sync.members)
+    return BLOCKED if scene.policy.synchronous_mode_strict or others_may_lead else ALONE
 
 
 def _fit_standbys(scene: Scene) -> list[str]:

@@ -6,15 +6,16 @@ import pytest
 
 from core.leader import NOW, TERM, leading, primary_server, seen
 from hamgr.core import facts
-from hamgr.core.actions import Clone, PutSync, SetSync, Upstream
+from hamgr.core.actions import Clone, Promote, PutSync, SetSync, Upstream
 from hamgr.core.cluster import Config, SyncState, Tags
 from hamgr.core.decide import decide
 from hamgr.core.observe import observe
 from hamgr.core.policy import Policy
+from hamgr.core.quorum import ALONE, BLOCKED, SyncRule
 from hamgr.core.server import DataDir, Phase, ServerView, Walsender
 from hamgr.core.state import Lease, Myself, State, SyncInForce
 from hamgr.core.synchronous import sync_in_force
-from hamgr.core.units import Lsn, after
+from hamgr.core.units import Lsn, Term, after
 
 SYNC = Policy(synchronous_mode="on")
 
@@ -51,3 +52,14 @@ def test_a_standby_counts_once_however_many_walsenders_it_has(names: str, caught
     found = sync_in_force(SyncInForce(rule, Lsn(800)), server)
     assert found is not None
     assert found.has_caught_up is caught_up
+
+
+@pytest.mark.parametrize(("leader", "members", "rule"), [("a", (), ALONE), ("a", ("b",), BLOCKED), ("", (), ALONE)])
+def test_a_server_that_is_promoted_again_in_its_term_acknowledges_nothing_that_others_lack(
+    leader: str, members: tuple[str, ...], rule: SyncRule
+) -> None:
+    """It was stopped for its lease and started as a standby; the lease was renewed, and its electorate still stands."""
+    view = seen()._replace(sync=SyncState(leader, members, 0, 19))
+    state = leading(view, Lease(7, after(NOW, 4.0), TERM), policy=SYNC, server=primary_server(NOW, in_recovery=True))
+    (promote,) = [a for a in decide(state._replace(verified_term=Term(0)), NOW).actions if isinstance(a, Promote)]
+    assert promote.sync == rule
