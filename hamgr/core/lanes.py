@@ -1,4 +1,4 @@
-"""Lanes: at most one action of a lane is under way at a time; `Fence` alone may overtake what runs in its lane."""
+"""Lanes: at most one action of a lane is under way at a time; `OVERTAKING` goes before what runs in its own."""
 
 from __future__ import annotations
 

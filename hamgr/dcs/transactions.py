@@ -46,7 +46,7 @@ class LeaderClaim:
     """Member -> mod_revision of its ballot; 0: it must have none."""
     delete_request: bool = False
     roster_revision: int = 0
-    """None: the roster does not matter."""
+    """The roster named `me` at this revision; 0: there was none."""
     sync_revision: int | None = None
     """None: there is no synchronous mode. Else the electorate of that revision (0: none) becomes `me` alone."""
 
