@@ -312,9 +312,16 @@ def _in_promotion(world: World, late_s: float, do: Callable[[str], None]) -> Non
 
 
 def lose_control_in_promotion(world: World, dice: random.Random, name: str) -> None:
-    """The lead is handed over, and whoever is promoted loses guard and agent meanwhile."""
+    """The lead is handed over, and whoever is promoted loses guard and agent meanwhile. Not where its server, and the
+    sentry with it, stands still by then (docs/adr/0009).
+    """
     switchover(world, dice, world.leader() or name)
-    _in_promotion(world, dice.uniform(0.0, 0.2), lambda promoted: _abandon(world, promoted))
+
+    def lose(promoted: str) -> None:
+        if not world.servers[promoted].is_frozen:
+            _abandon(world, promoted)
+
+    _in_promotion(world, dice.uniform(0.0, 0.2), lose)
 
 
 def isolate_in_promotion(world: World, dice: random.Random, name: str) -> None:
