@@ -85,16 +85,16 @@ class Port:
         view = self._world.state().cluster
         if view is None:
             return Answer(503, "etcd has not been read yet")
+        former = view.request
         # With nobody leading, nothing but the next leader ends an older one: whoever asks for a failover replaces it.
-        overrules = view.request is not None and view.leader is None and not request.is_switchover
-        if view.request is not None and not overrules:
+        if former is not None and (view.leader is not None or request.is_switchover):
             return Answer(409, "another switchover or failover is under way")
         refusal = why_not(view, request, self._world.state().policy)
         if refusal and request.scheduled_at is None:
             return Answer(412, refusal)
         try:
             # What the last leader offered stays with it: by that it is known to lead no more.
-            offer, revision = (view.request.offer, view.request.mod_revision) if view.request is not None else (None, 0)
+            offer, revision = (former.offer, former.mod_revision) if former is not None else (None, 0)
             written = await self._world.store.put_request(replace(request, offer=offer), expected_revision=revision)
         except StoreError as error:
             return Answer(503, str(error))

@@ -51,7 +51,7 @@ async def release_pools(world: World, _action: actions.ReleasePools) -> Outcome:
 async def push_route(world: World, action: actions.PushRoute) -> Outcome:
     if not scene_of(world).leads:
         # The host stood still since that was decided: another one may be marked up, rightly.
-        return Outcome(Result.REFUSED, "not_entitled", "this member does not lead any more")
+        return NOT_ENTITLED
     balancers = world.front.balancers
     ended = await _each(haproxy.push(balancer, world.me, action.others) for balancer in balancers)
     return _outcome(ended, "", confirmed=len(balancers) - len(_problems(ended)))

@@ -169,10 +169,11 @@ async def promote(world: World, action: actions.Promote) -> Outcome:
 
 
 async def follow(world: World, action: actions.Follow) -> Outcome:
-    if not action.upstream.host:
-        # What came after that would escape the comparison that follows.
+    if action.upstream.host:
+        await world.server.follow(action.upstream)
+    else:
+        # What a receiver still took would escape the comparison that comes next.
         await world.server.stop_receiver()
-    await world.server.follow(action.upstream)
     return DONE
 
 

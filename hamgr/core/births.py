@@ -32,10 +32,10 @@ def _term_of_timeline(scene: Scene) -> Term:
     server = scene.server
     if server.is_primary and scene.leads and scene.state.verified_term == scene.view.term:
         return scene.view.term
-    leader = scene.view.member(scene.other_leader) if scene.other_leader else None
+    leader = scene.leader_member
     if leader is None or leader.role != "primary" or leader.timeline != server.timeline:
         return Term(0)
-    streams_from_it = server.streaming and server.upstream == f"{scene.upstream.host}:{scene.upstream.port}"
+    streams_from_it = server.streaming and server.upstream == upstream_of(leader).address
     return leader.timeline_term if streams_from_it else Term(0)
 
 
@@ -47,8 +47,7 @@ def offered_by_upstream(scene: Scene) -> Birth:
     holder = scene.view.member(offer.holder) if offer is not None else None
     if offer is None or holder is None:
         return NO_BIRTH
-    source = upstream_of(holder)
-    follows = scene.server.upstream == f"{source.host}:{source.port}"
+    follows = scene.server.upstream == upstream_of(holder).address
     return Birth(offer.timeline, offer.timeline_term) if follows else NO_BIRTH
 
 

@@ -108,9 +108,9 @@ def keep_status(scene: Scene, _note: str) -> Iterator[Action | Instant]:
     """The leader's position, at most once per loop_wait and only when it moved: seldom where it hardly did, since the
     commits that show whether a server is well move it, too.
     """
-    if not scene.server.is_primary:
-        return
     server = scene.server
+    if not server.is_primary:
+        return
     status = Status(
         server.written_lsn,
         server.timeline,

@@ -215,6 +215,10 @@ class ClusterView(NamedTuple):
                 return ballot
         return None
 
+    def counts_on(self, name: str) -> bool:
+        """The leader has entered that member into its roster; true of everybody where there is none."""
+        return not self.roster or name in self.roster
+
     def is_led_by(self, name: str) -> bool:
         """True when `name` holds the leader key in this view."""
         return self.leader is not None and self.leader.name == name

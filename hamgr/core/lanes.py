@@ -39,3 +39,8 @@ class Upstream:
     name: str = ""
     host: str = ""
     port: int = 5432
+
+    @property
+    def address(self) -> str:
+        """As `ServerView.upstream` tells it."""
+        return f"{self.host}:{self.port}"

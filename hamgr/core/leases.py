@@ -11,9 +11,6 @@ from hamgr.core.policy import counted_from
 from hamgr.core.state import Failure, Lease, State
 from hamgr.core.units import Instant
 
-ON_LEASE = (CastBallot.__name__, PutMember.__name__)
-"""What failed with the lease before is tried at once: until then nobody sees this member."""
-
 
 def granted(state: State, fact: LeaseGranted) -> State:
     """The new lease takes the place of the one before, if there is one.
@@ -25,8 +22,8 @@ def granted(state: State, fact: LeaseGranted) -> State:
     answered = state._replace(store_error="", store_failed_at=None)
     if lease.lease_id and (lease.term or state.is_busy(Lane.LEADERSHIP)):
         return answered
-    failures = tuple(failure for failure in answered.failures if failure.kind not in ON_LEASE)
-    return answered._replace(lease=_on(lease, fact), failures=failures)
+    # What failed with the lease before is tried at once: until then nobody sees this member.
+    return answered.forgiven(CastBallot, PutMember)._replace(lease=_on(lease, fact))
 
 
 def _on(lease: Lease, new: LeaseGranted | LeaseTried) -> Lease:

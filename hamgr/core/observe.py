@@ -221,6 +221,8 @@ def _with_vacancy(state: State, view: ClusterView, before: ClusterView | None) -
 def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> Passage:
     """The start of a record: what is known of the fault at the moment the vacancy is seen."""
     offer = view.request.offer if view.request is not None else None
+    # In synchronous mode nobody is elected who lacks anything.
+    is_bound = Scene(state, view.seen_at).electorate is not None
     if offer is not None and offer.term == view.term:
         elapsed = max(offer.elapsed_s.values(), default=0.0)
         return Passage(
@@ -232,7 +234,7 @@ def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> 
             elapsed_s=offer.elapsed_s,
             former_lsn=offer.lsn,
             former_end_is_read=offer.lsn > 0,
-            former_had_another_timeline=_lacks_timeline_of(state, view, offer),
+            former_had_another_timeline=not is_bound and _may_lack_timeline_of(state.server, view.term, offer),
             notes=offer.notes,
         )
     return Passage(
@@ -242,23 +244,19 @@ def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> 
         seen_at=vacancy.since,
         fault_at=None if vacancy.cold else state.leader_heard_at,
         former_lsn=view.status.optime or None,
-        former_end_is_read=Scene(state, view.seen_at).electorate is not None,
-        former_had_another_timeline=_lacks_timeline_of(state, view, view.status),
+        former_end_is_read=is_bound,
+        former_had_another_timeline=not is_bound and _may_lack_timeline_of(state.server, view.term, view.status),
     )
 
 
-def _lacks_timeline_of(state: State, view: ClusterView, former: OnTimeline) -> bool:
+def _may_lack_timeline_of(server: ServerView, term: Term, former: OnTimeline) -> bool:
     """What was written on the former leader's timeline may not be here, wherever the positions are: its timeline is a
-    newer one, or another of that number, or may be, where only one of the two is known.
+    newer one, or another of that number, or may be, where only one of the two is known. `term`: of that leader.
     """
-    server = state.server
-    if Scene(state, view.seen_at).electorate is not None:
-        return False
     if server.timeline != former.timeline:
         return server.timeline < former.timeline
     mine, its = server.timeline_term, former.timeline_term
-    is_its_own = mine == view.term
-    return have_forked(server, former) or (bool(mine) != bool(its) and not is_its_own)
+    return have_forked(server, former) or (bool(mine) != bool(its) and mine != term)
 
 
 def _vital_checked(state: State, fact: facts.VitalChecked) -> State:

@@ -58,7 +58,7 @@ def _why_no_failover(view: ClusterView, request: Request) -> str:
 
 def _why_not_entered(view: ClusterView, member: Member) -> str:
     """The last leader does not count on that member, and may be leading on by the promises of the others."""
-    if not view.roster or member.name in view.roster or view.released_term == view.term:
+    if view.counts_on(member.name) or view.released_term == view.term:
         return ""
     entered = ", ".join(sorted(view.roster))
     return (
@@ -78,7 +78,7 @@ def _why_not_candidate(view: ClusterView, request: Request, policy: Policy) -> s
 
 def _why_not_elected(view: ClusterView, member: Member) -> str:
     """It would not take what the leader offers."""
-    if view.roster and member.name not in view.roster:
+    if not view.counts_on(member.name):
         return f"the leader has not entered {member.name} as up yet, which takes a second: try again"
     return _why_not_in_sync(view, member)
 

@@ -42,7 +42,7 @@ def _target(scene: Scene) -> Upstream | None:
     """None while nobody is known to accept writes: the pools stay where they are."""
     if _is_seen_to_write(scene):
         return upstream_of(Member(scene.me, scene.state.me.conn_url))
-    member = scene.view.member(scene.other_leader) if scene.other_leader else None
+    member = scene.leader_member
     if member is None or member.role != "primary":
         return None
     found = upstream_of(member)

@@ -162,9 +162,20 @@ class Scene:
         return sync if sync is not None and sync.leader else None
 
     @property
+    def is_of_electorate(self) -> bool:
+        """With synchronous mode: this member may be elected, or its ballot is needed to elect another one."""
+        electorate = self.electorate
+        return electorate is not None and self.me in electorate.members
+
+    @property
+    def leader_member(self) -> Member | None:
+        """Whoever else leads, as it announced itself."""
+        return self.view.member(self.other_leader) if self.other_leader else None
+
+    @property
     def upstream(self) -> Upstream:
         """Where a replica should stream from: the leader, as far as its address is known."""
-        member = self.view.member(self.other_leader) if self.other_leader else None
+        member = self.leader_member
         return upstream_of(member) if member else Upstream(self.other_leader)
 
     @property

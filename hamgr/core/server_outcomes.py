@@ -14,8 +14,6 @@ from hamgr.core.server import DOWN
 from hamgr.core.state import Crash, HandOver, State, has_lived_shortly
 from hamgr.core.units import Instant, Lsn, Term, Timeline
 
-STARTS = (actions.StartPrimary.__name__, actions.StartStandby.__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class WalEnd:
@@ -58,8 +56,7 @@ def _put_down(state: State, fact: ActionEnded) -> State:
         return state
     crash = Crash(action.since, action.cause, fact.at, end.timeline, end.lsn)
     # Where nobody takes its place it starts anew, and is promoted by as many tries.
-    failures = tuple(failure for failure in state.failures if failure.kind != actions.Promote.__name__)
-    return state._replace(crash=crash, verified_term=Term(0), failures=failures)
+    return state.forgiven(actions.Promote)._replace(crash=crash, verified_term=Term(0))
 
 
 def _stopped_for_hand_over(state: State, fact: ActionEnded) -> State:
@@ -136,9 +133,10 @@ def _start_failed(state: State, at: Instant) -> State:
 def _history_checked(state: State, fact: ActionEnded) -> State:
     """Not streaming counts afresh from here: the next look at the history comes after a while, not at once."""
     since = fact.at if state.not_streaming_since is not None else None
-    is_of_leader = isinstance(fact.action, actions.CheckHistory) and fact.action.upstream == _leader_of(state, fact)
-    if fact.is_done and is_of_leader and state.cluster is not None:
-        state = state._replace(checked_in=state.cluster.term)
+    action = fact.action
+    term = _term_led_from(state, action.upstream, fact.at) if isinstance(action, actions.CheckHistory) else None
+    if fact.is_done and term is not None:
+        state = state._replace(checked_in=term)
     return _unfit_to_stream(state._replace(diverged=False, not_streaming_since=since), fact.outcome.code)
 
 
@@ -149,18 +147,18 @@ def _unfit_to_stream(state: State, code: str) -> State:
     return state._replace(must_clone=True) if code == "wal_gone" else state
 
 
-def _leader_of(state: State, fact: ActionEnded) -> Upstream | None:
-    """Where the leader's server is; another one may have led when the action began."""
-    return Scene(state, fact.at).upstream if state.cluster is not None else None
+def _term_led_from(state: State, upstream: Upstream, at: Instant) -> Term | None:
+    """The present term, if its leader's server is that one; another may have led when the action began."""
+    view = state.cluster
+    return view.term if view is not None and Scene(state, at).upstream == upstream else None
 
 
 def _mended(state: State, fact: ActionEnded) -> State:
-    if fact.is_done:
-        made_from = fact.action.source if isinstance(fact.action, actions.Rewind | actions.Clone) else None
-        is_of_leader = made_from is not None and made_from == _leader_of(state, fact)
-        checked_in = state.cluster.term if is_of_leader and state.cluster is not None else Term(0)
+    action = fact.action
+    if fact.is_done and isinstance(action, actions.Rewind | actions.Clone):
+        checked_in = _term_led_from(state, action.source, fact.at) or Term(0)
         return state._replace(diverged=False, must_clone=False, crash=None, checked_in=checked_in)
-    is_hopeless = isinstance(fact.action, actions.Rewind) and fact.outcome.code in ("rewind_failed", "wal_gone")
+    is_hopeless = isinstance(action, actions.Rewind) and fact.outcome.code in ("rewind_failed", "wal_gone")
     return state._replace(must_clone=True) if is_hopeless else state
 
 
@@ -182,12 +180,10 @@ def _promoted(state: State, fact: ActionEnded) -> State:
     if not fact.is_done or not isinstance(action, actions.Promote) or not isinstance(value, Promoted):
         return state
     # What was known of the server's starts and history, and of the synchronous mode, was of another life of it.
-    failures = tuple(failure for failure in state.failures if failure.kind not in STARTS)
-    state = state._replace(
+    state = state.forgiven(actions.StartPrimary, actions.StartStandby)._replace(
         verified_term=action.term,
         verified_at=fact.at,
         hand_over=None,
-        failures=failures,
         sync_given_up=False,
         must_clone=False,
         diverged=False,

@@ -277,6 +277,11 @@ class State(NamedTuple):
                 return failure
         return None
 
+    def forgiven(self, *kinds: type) -> State:
+        """With no failures of these kinds of action on record: the next try is the first."""
+        names = {kind.__name__ for kind in kinds}
+        return self._replace(failures=tuple(failure for failure in self.failures if failure.kind not in names))
+
 
 SHORT_LIFE_S = 10.0
 """A server that ends twice in a row so soon after its start in place does not stay up (docs/adr/0005). How long the

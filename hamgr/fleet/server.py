@@ -6,7 +6,7 @@ from hamgr.core import actions
 from hamgr.core.actions import Action
 from hamgr.core.cluster import ClusterView
 from hamgr.core.result import Outcome, Result
-from hamgr.core.server import Birth, ControlFile, DataDir, Phase, ServerIdentity, ServerView
+from hamgr.core.server import NO_BIRTH, ControlFile, DataDir, Phase, ServerIdentity, ServerView
 from hamgr.core.server_outcomes import Promoted, WalEnd
 from hamgr.core.slotnames import slot_name
 from hamgr.core.units import Instant, Lsn, Timeline
@@ -31,7 +31,7 @@ class StandIn:
         self._upstream = ""
         self._slots: dict[str, Lsn] = {}
         self._has_sentry = False
-        self._birth = Birth()
+        self._birth = NO_BIRTH
 
     def tick(self, view: ClusterView | None) -> None:
         """A loop_wait has passed: a primary that is written to has moved, a replica has received what was told of."""
@@ -102,7 +102,7 @@ class StandIn:
                 self.is_running = False
                 return Outcome(Result.DONE, value=WalEnd(self._timeline, self._lsn, was_clean=True))
             case actions.Follow():
-                self._upstream = f"{action.upstream.host}:{action.upstream.port}"
+                self._upstream = action.upstream.address
             case actions.EnsureSlots():
                 self._slots = {slot_name(name): self._lsn for name in action.members}
             case actions.NoteBirth():

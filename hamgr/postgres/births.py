@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hamgr.core.server import Birth
+from hamgr.core.server import NO_BIRTH, Birth
 from hamgr.core.units import Term, Timeline
 from hamgr.postgres import files
 
@@ -17,7 +17,7 @@ def read(data_dir: Path) -> Birth:
     """What the note says; zeros where there is none, or none that can be read: nothing is proven then."""
     words = (files.read_text(data_dir / NOTE) or "")[:LONGEST].split()
     if len(words) != 2 or not all(word.isascii() and word.isdecimal() for word in words):
-        return Birth()
+        return NO_BIRTH
     return Birth(Timeline(int(words[0])), Term(int(words[1])))
 
 

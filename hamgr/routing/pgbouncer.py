@@ -25,6 +25,9 @@ CONSOLE = "pgbouncer"
 ALL = ("",)
 """Stands for all databases at once."""
 
+NOBODY_WAITS = ("not paused", "no such database")
+"""What it says to RESUME where no client of that database is kept waiting."""
+
 POLL_S = 0.005
 LOGINS_S = 0.1
 """How long a pause waits for server connections that are being made."""
@@ -135,9 +138,6 @@ async def _undone(pool: Pool) -> str:
         return f"; it could not be resumed: {error}"
     busy = sum(_in_use(rows, name) for name in pool.databases or ALL)
     return f" ({busy} of them, each in a transaction or in session pooling)" if busy else ""
-
-
-NOBODY_WAITS = ("not paused", "no such database")
 
 
 async def resume(pool: Pool, console: Session) -> bool:

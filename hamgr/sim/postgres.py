@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from hamgr.core.quorum import ALONE, SyncRule
-from hamgr.core.server import Birth, DataDir, Phase, ServerIdentity
+from hamgr.core.server import NO_BIRTH, DataDir, Phase, ServerIdentity
 from hamgr.core.units import Lsn
 from hamgr.sim.ground import Ground
 from hamgr.sim.process import Process
@@ -60,7 +60,7 @@ class Server(Process):
         self.timeline = 1
         self.newest_timeline = 1
         """Of those whose history files are on this disk."""
-        self.birth = Birth()
+        self.birth = NO_BIRTH
         self.term = 0
         """In which it was made a primary last."""
         self.ends: dict[int, int] = {}
@@ -140,7 +140,7 @@ class Server(Process):
         self.data_dir = DataDir.VALID
         self.system_identifier = system_identifier
         self.timeline, self.ends, self.lsn, self.head = 1, {}, START_LSN, None
-        self.newest_timeline, self.birth = 1, Birth()
+        self.newest_timeline, self.birth = 1, NO_BIRTH
         self.was_primary, self.was_clean = True, True
 
     def take_wal(self, timeline: int, ends: dict[int, int], lsn: int, head: Commit | None) -> None:
@@ -152,7 +152,7 @@ class Server(Process):
         self.data_dir = DataDir.VALID
         self.system_identifier = other.system_identifier
         self.take_wal(other.timeline, other.ends, other.lsn, other.head)
-        self.newest_timeline, self.birth = other.newest_timeline, Birth()
+        self.newest_timeline, self.birth = other.newest_timeline, NO_BIRTH
         self.was_primary, self.was_clean = False, True
 
     def append(self, number: int, size: int) -> Commit:

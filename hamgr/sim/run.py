@@ -33,6 +33,7 @@ AT_LEADER = 0.8
 TAKES_LEAD = 0.4
 """How often a fault is drawn from those that take the lead from whom they strike, on top of their share of all."""
 STRIKES_AGAIN = 0.7
+"""How often the next leader is struck, too, where a fault has changed the leader."""
 MOST_STRIKES = 4
 EXPIRES = 0.6
 """How often a leader that a fault has silenced is waited for until its lease has run out."""

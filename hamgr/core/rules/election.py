@@ -91,7 +91,7 @@ def _why_not_electable(scene: Scene) -> Reason | None:
     # Where this member itself led last, in synchronous mode, nobody else can be leading on by that roster.
     led_last = electorate is not None and electorate.leader == scene.me
     nobody_leads_on = led_last or view.released_term == view.term
-    if view.roster and scene.me not in view.roster and not nobody_leads_on and not _is_forced(scene, loses=True):
+    if not view.counts_on(scene.me) and not nobody_leads_on and not _is_forced(scene, loses=True):
         return because(Code.NOT_IN_ROSTER, roster=", ".join(sorted(view.roster)))
     if scene.offer is not None:
         return None
@@ -115,8 +115,7 @@ def _is_ballot_needed(scene: Scene) -> bool:
     """Where synchronous mode binds, others can be elected only once they know what this member has, though it does not
     lead itself.
     """
-    electorate = scene.electorate
-    return electorate is not None and scene.offer is None and scene.me in electorate.members
+    return scene.is_of_electorate and scene.offer is None
 
 
 def _why_not_leading(scene: Scene, vacancy: Vacancy) -> Reason | None:

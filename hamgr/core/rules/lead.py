@@ -37,7 +37,7 @@ def crashed(scene: Scene) -> Verdict | None:
     if not scene.holds_key or scene.state.store_failed_at is not None or _cannot_offer(scene):
         # Nobody can be told of an offer.
         return _start_in_place(scene)
-    if not crash.declined and crash.end_lsn is not None and any(not heir.ill for heir in heirs(scene)):
+    if not crash.declined and crash.end_lsn is not None and _takers(scene):
         return _offer(scene, crash)
     if _is_hopeless_here(scene, crash) and well_heirs(scene):
         return Verdict(because(Code.CRASHED_AGAIN), (_release(scene),))
@@ -57,12 +57,8 @@ def _known_written(scene: Scene) -> Lsn:
 def heirs(scene: Scene) -> tuple[Member, ...]:
     """Members that are up, may lead and are counted on, other than this one."""
     view = scene.view
-    counted_on = view.roster or {member.name for member in view.members}
-    return tuple(
-        m
-        for m in view.members
-        if m.name != scene.me and m.tags.may_lead and m.state == "running" and m.name in counted_on
-    )
+    up = (m for m in view.members if m.name != scene.me and m.tags.may_lead and m.state == "running")
+    return tuple(m for m in up if view.counts_on(m.name))
 
 
 def _offer(scene: Scene, crash: Crash) -> Verdict:
@@ -217,7 +213,7 @@ def _may_offer_unpromoted(scene: Scene) -> bool:
     """
     is_bound = scene.electorate is not None and not well_heirs(scene)
     is_free = scene.holds_key and not scene.policy.pause
-    return is_bound and is_free and any(not heir.ill for heir in heirs(scene))
+    return is_bound and is_free and bool(_takers(scene))
 
 
 def _still_replays(scene: Scene) -> bool:
@@ -298,5 +294,9 @@ def _known_ill_at(scene: Scene, illness: Illness) -> Instant:
 def well_heirs(scene: Scene) -> tuple[Member, ...]:
     """Heirs that know of nothing that is wrong with them, and that may be elected where synchronous mode binds."""
     electorate = scene.electorate
-    well = (member for member in heirs(scene) if not member.ill)
-    return tuple(member for member in well if electorate is None or member.name in electorate.members)
+    return tuple(member for member in _takers(scene) if electorate is None or member.name in electorate.members)
+
+
+def _takers(scene: Scene) -> tuple[Member, ...]:
+    """Heirs that know of nothing that is wrong with them: with all of its WAL they may take what is offered."""
+    return tuple(heir for heir in heirs(scene) if not heir.ill)

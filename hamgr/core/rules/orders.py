@@ -30,7 +30,7 @@ def reinitialize(scene: Scene) -> Verdict | None:
     order = _first(scene, "reinitialize")
     if order is None or scene.leads or scene.state.is_busy(Lane.LEADERSHIP):
         return None
-    leader = scene.view.member(scene.other_leader) if scene.other_leader else None
+    leader = scene.leader_member
     if leader is None or leader.role != "primary" or leader.state != "running":
         return None
     return Verdict(because(Code.ORDER, kind="reinitialize"), (Reinitialize(order.order_id, upstream_of(leader)),))

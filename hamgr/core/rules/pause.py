@@ -8,9 +8,8 @@ from hamgr.core.scene import Scene, Verdict
 
 def _is_waited_for(scene: Scene) -> bool:
     """A failover that was asked for cannot be decided without this member's ballot."""
-    electorate = scene.electorate
-    is_of_it = electorate is not None and scene.me in electorate.members
-    return is_of_it and scene.is_change_due and scene.state.vacancy is not None and scene.server.is_replica
+    is_open = scene.is_change_due and scene.state.vacancy is not None
+    return scene.is_of_electorate and is_open and scene.server.is_replica
 
 
 def paused(scene: Scene) -> Verdict | None:

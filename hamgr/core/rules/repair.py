@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hamgr.core import births
 from hamgr.core.actions import CheckHistory, Clone, Exit, Follow, Rewind, StartStandby, StopServer, Upstream
-from hamgr.core.cluster import Member
 from hamgr.core.reasons import Code, Reason, because
 from hamgr.core.scene import Scene, Verdict, upstream_of
 from hamgr.core.server import DataDir, Phase
@@ -116,7 +115,7 @@ def follow(scene: Scene) -> Verdict | None:
         return None
     if scene.state.diverged:
         return _when_ready(scene, because(Code.DIVERGED, leader=leader.name), StopServer(_stop_budget(scene)))
-    if server.upstream != f"{leader.host}:{leader.port}":
+    if server.upstream != leader.address:
         if not _is_of_leaders_history(scene):
             return _compare_first(scene, leader)
         return _when_ready(scene, because(Code.REDIRECTING, leader=leader.name), Follow(leader))
@@ -127,7 +126,7 @@ def follow(scene: Scene) -> Verdict | None:
 
 def _is_of_leaders_history(scene: Scene) -> bool:
     """Proven: by the notes of both on their timeline, or because its WAL was compared since this leader leads."""
-    is_of_its_timeline = births.is_of_timeline_of(scene.server, _leader_member(scene))
+    is_of_its_timeline = births.is_of_timeline_of(scene.server, scene.leader_member)
     return is_of_its_timeline or scene.state.checked_in == scene.view.term
 
 
@@ -166,12 +165,8 @@ def _may_have_diverged(scene: Scene) -> bool:
 
 
 def _is_primary_ready(scene: Scene) -> bool:
-    member = _leader_member(scene)
+    member = scene.leader_member
     return member is not None and member.role == "primary" and member.state == "running"
-
-
-def _leader_member(scene: Scene) -> Member | None:
-    return scene.view.member(scene.other_leader) if scene.other_leader else None
 
 
 def _clone_source(scene: Scene) -> Upstream | None:
@@ -183,8 +178,7 @@ def _clone_source(scene: Scene) -> Upstream | None:
     if not _is_primary_ready(scene):
         return None
     donors = (m for m in scene.view.members if m.tags.clonefrom and m.state == "running" and m.name != scene.me)
-    may_be_elected = scene.electorate is not None and scene.me in scene.electorate.members
-    donor = _leader_member(scene) if may_be_elected else next(donors, _leader_member(scene))
+    donor = scene.leader_member if scene.is_of_electorate else next(donors, scene.leader_member)
     return upstream_of(donor) if donor else None
 
 
