@@ -132,12 +132,16 @@ def test_a_template_that_goes_by_roles_finds_one_primary_and_what_it_needs(
 
 
 def test_the_leaders_position_is_in_status_and_goes_on(cluster: Cluster, undisturbed: Member) -> None:
-    before = json.loads(value(cluster, "status"))
+    def status() -> dict:
+        return json.loads(value(cluster, "status"))
+
+    # It is written once in a loop_wait: a leader of a moment ago may have made its slots since. And a slot outlives its
+    # member by `member_slots_ttl`: that of one which an earlier test started may be there, too.
+    names = {member.name for member in cluster.replicas()}
+    before = wait_until("every replica has its slot", lambda: names <= set((seen := status())["slots"]) and seen)
     assert type(before["optime"]) is int
-    # A slot outlives its member by `member_slots_ttl`: that of one which an earlier test started may be there, too.
-    assert set(before["slots"]) >= {member.name for member in cluster.replicas()}
     sql(undisturbed, "INSERT INTO witness SELECT generate_series(1, 1000)")
-    wait_until("it went on", lambda: json.loads(value(cluster, "status"))["optime"] > before["optime"])
+    wait_until("it went on", lambda: status()["optime"] > before["optime"])
 
 
 def test_the_other_keys_have_patronis_shapes(cluster: Cluster, undisturbed: Member, hamgr: Cli) -> None:
