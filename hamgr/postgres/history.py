@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from hamgr.core.actions import Upstream
 from hamgr.core.units import Lsn, Timeline
 from hamgr.postgres import lineage, source, wal
 from hamgr.postgres.config import ServerConfig
-from hamgr.postgres.errors import Diverged, ServerBroken, ServerError, WalGone
+from hamgr.postgres.errors import Diverged, ServerBroken, WalGone
+
+LOGGER = logging.getLogger(__name__)
 
 HISTORY_FILE = re.compile(r"^([0-9A-F]{8})\.history$")
 WAL_WRITER_S = 0.2
@@ -24,10 +27,9 @@ TAIL = 8192
 
 @dataclass(frozen=True, slots=True)
 class WalTail:
-    """The last bytes of WAL before the local end, and in which segment file they stand."""
+    """The last bytes of WAL before the local end, and where they begin."""
 
-    name: str
-    offset: int
+    begins: lineage.Position
     content: bytes
 
 
@@ -56,7 +58,7 @@ class HistoryCheck:
     is_wal_kept: bool | None = None
     """The upstream holds the segment that is needed next.
 
-    None: it could not be asked, an archive may hold it, or the local server could not say where it is.
+    None: an archive may hold it, or the local server could not say where it is.
     """
 
 
@@ -96,18 +98,22 @@ async def _ask(config: ServerConfig, here: lineage.Position, upstream: Upstream)
 
 
 async def _compare_tails(config: ServerConfig, tail: WalTail, upstream: Upstream) -> None:
-    """The upstream's WAL reads as ours where ours ends, or cannot be read there. Raises Diverged if it differs.
+    """What the upstream would send of the WAL before our end is what stands here. Raises Diverged if it is not, WalGone
+    if it has been removed there and no archive may hold it: then it is not compared.
 
     Two servers promoted from the same position have the same history files; only what they wrote tells them apart.
     """
     if not tail.content:
         return
     try:
-        there = await source.read_wal(config, upstream, tail.name, tail.offset, len(tail.content))
-    except ServerError:
-        return
-    if len(there) == len(tail.content) and there != tail.content:
-        raise Diverged(f"has other WAL than {upstream.host} before byte {tail.offset + len(there)} of {tail.name}")
+        there = await source.sent_wal(config, upstream, tail.begins, len(tail.content))
+    except WalGone:
+        if config.parameters.get("restore_command"):
+            LOGGER.warning("the last WAL is not compared with that of %s, which has removed it", upstream.host)
+            return
+        raise
+    if there != tail.content:
+        raise Diverged(f"has other WAL than {upstream.host} between {tail.begins.lsn} and its end")
 
 
 async def _is_wal_kept(config: ServerConfig, local: Local, there: source.Source, upstream: Upstream) -> bool | None:
@@ -120,37 +126,24 @@ async def _is_wal_kept(config: ServerConfig, local: Local, there: source.Source,
         return True
     if not local.received or config.parameters.get("restore_command"):
         return None
-    try:
-        kept = await source.holds_segment(config, upstream, segment_suffix(begins, local.segment))
-    except ServerError:
-        # The pg_hba.conf there may let only replication in. The history is right, and that was the question.
-        return None
-    if not kept:
-        raise WalGone(
-            f"needs WAL from {begins} on, which {upstream.host} has removed already (it is at {there.position.lsn})",
-            hint="clone it anew; use_slots or a greater wal_keep_size keeps WAL for members that are away",
-        )
+    timeline = lineage.timeline_at(begins, there.position, there.history)
+    await source.sent_wal(config, upstream, lineage.Position(timeline, begins), 1)
     return True
-
-
-def segment_suffix(lsn: Lsn, segment: int) -> str:
-    """The last 16 digits of the name of the segment that holds `lsn`; the first 8 are the timeline's."""
-    return wal.segment_name(Timeline(0), lsn // segment, segment)[8:]
 
 
 def read_tail(data_dir: Path, end: lineage.Position, segment: int) -> WalTail:
     """What stands before `end`, at most `TAIL` bytes of one segment; empty if this disk lacks it. Blocking."""
     if not end.lsn:
-        return WalTail("", 0, b"")
-    begins = Lsn((end.lsn - 1) // segment * segment)
-    name = f"{end.timeline:08X}{segment_suffix(begins, segment)}"
-    offset = max(0, end.lsn - begins - TAIL)
+        return WalTail(end, b"")
+    segment_begins = (end.lsn - 1) // segment * segment
+    begins = lineage.Position(end.timeline, Lsn(max(segment_begins, end.lsn - TAIL)))
+    name = wal.segment_name(end.timeline, segment_begins // segment, segment)
     try:
         with (data_dir / "pg_wal" / name).open("rb") as stream:
-            stream.seek(offset)
-            return WalTail(name, offset, stream.read(end.lsn - begins - offset))
+            stream.seek(begins.lsn - segment_begins)
+            return WalTail(begins, stream.read(end.lsn - begins.lsn))
     except FileNotFoundError:
-        return WalTail(name, offset, b"")
+        return WalTail(begins, b"")
 
 
 def read_files(data_dir: Path) -> Mapping[Timeline, lineage.History]:

@@ -47,6 +47,11 @@ def start_of(timeline: Timeline, files: Mapping[Timeline, History]) -> Lsn:
     return files[timeline][-1].lsn if files.get(timeline) else Lsn(0)
 
 
+def timeline_at(lsn: Lsn, end: Position, history: Sequence[Switch]) -> Timeline:
+    """On which timeline the byte at `lsn` stands, in the history that leads to `end`."""
+    return next((switch.timeline for switch in history if switch.lsn > lsn), end.timeline)
+
+
 def ways_on(here: Position, files: Mapping[Timeline, History]) -> tuple[Position, ...]:
     """Where WAL that follows `here` may begin, newest timeline first and `here` itself last.
 

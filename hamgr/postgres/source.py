@@ -7,15 +7,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import psycopg
+from psycopg import generators, pq
 from psycopg.rows import TupleRow
 
 from hamgr.core.actions import Upstream
 from hamgr.core.units import Lsn, Timeline
 from hamgr.postgres import lineage, sql
 from hamgr.postgres.config import Credentials, ServerConfig
-from hamgr.postgres.errors import ServerUnavailable
+from hamgr.postgres.errors import ServerRefused, ServerUnavailable, WalGone
 
 POLL_S = 0.05
+
+WAL_MESSAGE = b"w"
+WAL_MESSAGE_HEADER = 25
+"""Bytes before the WAL in such a message: its kind, where the WAL begins, where it ends on the server, the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +72,47 @@ async def wait_until_checkpointed(
             await asyncio.sleep(POLL_S)
 
 
-async def holds_segment(config: ServerConfig, upstream: Upstream, suffix: str, *, timeout_s: float = 3.0) -> bool:
-    """`upstream` has the WAL segment whose name ends so, on any timeline.
-
-    Asked as the role of pg_rewind, which may list directories. Raises ServerError if it is not let in or refused.
-    """
-    listing = (
-        f"SELECT 1 FROM pg_catalog.pg_ls_dir('pg_wal', true, false) AS name WHERE name ~ '^[0-9A-F]{{8}}{suffix}$'"
-    )
-    connection = await _connect(config, upstream, config.rewind_role, timeout_s, dbname=sql.DATABASE)
-    async with connection:
-        return bool(await _rows(connection, listing, timeout_s))
-
-
-async def read_wal(
-    config: ServerConfig, upstream: Upstream, name: str, offset: int, length: int, *, timeout_s: float = 3.0
+async def sent_wal(
+    config: ServerConfig, upstream: Upstream, start: lineage.Position, length: int, *, timeout_s: float = 3.0
 ) -> bytes:
-    """`length` bytes of that WAL segment file on `upstream`; empty if it has no such file. Asked as `holds_segment`."""
-    reading = f"SELECT pg_catalog.pg_read_binary_file('pg_wal/{name}', {offset}, {length}, true)"
-    connection = await _connect(config, upstream, config.rewind_role, timeout_s, dbname=sql.DATABASE)
-    async with connection:
-        return bytes((await _rows(connection, reading, timeout_s))[0][0] or b"")
+    """The first `length` bytes that `upstream` sends to a replica which asks for WAL from `start`; it must have them.
+
+    What becomes of the files of an older timeline (taken over by the next one, renamed, removed) is its own affair.
+    Raises WalGone where it has removed what is asked for, ServerError if it lets nobody in or does not answer in time.
+    Source: PostgreSQL's manual, Streaming Replication Protocol.
+    """
+    connection = await _connect(config, upstream, config.replication, timeout_s, replication="true")
+    try:
+        return await sql.with_deadline(connection, _first_sent(connection, start, length), timeout_s)
+    finally:
+        await connection.close()
+
+
+async def _first_sent(connection: sql.Connection, start: lineage.Position, length: int) -> bytes:
+    """psycopg has no cursor for replication: its generators read the messages, of which only WAL ('w') counts."""
+    pgconn = connection.pgconn
+    pgconn.send_query(f"START_REPLICATION PHYSICAL {start.lsn} TIMELINE {start.timeline}".encode())
+    received = b""
+    try:
+        begun = (await connection.wait(generators.execute(pgconn)))[0]
+        if begun.status != pq.ExecStatus.COPY_BOTH:
+            raise psycopg.errors.error_from_result(begun)
+        while len(received) < length:
+            message = await connection.wait(generators.copy_from(pgconn))
+            if not isinstance(message, memoryview):
+                raise ServerRefused(f"the stream from {start.lsn} on timeline {start.timeline} ends too soon")
+            if message[:1] == WAL_MESSAGE:
+                received += message[WAL_MESSAGE_HEADER:]
+    except psycopg.errors.UndefinedFile as error:
+        raise WalGone(
+            f"needs WAL from {start.lsn} on, which {connection.info.host} has removed already",
+            hint="clone it anew; use_slots or a greater wal_keep_size keeps WAL for members that are away",
+        ) from error
+    return received[:length]
 
 
 async def tablespaces(config: ServerConfig, upstream: Upstream, *, timeout_s: float = 3.0) -> list[str]:
-    """Where `upstream` has tablespaces outside of its data directory. Asked as `holds_segment`."""
+    """Where `upstream` has tablespaces outside of its data directory. Asked as the role of pg_rewind."""
     listing = """
     SELECT location FROM pg_catalog.pg_tablespace, pg_catalog.pg_tablespace_location(oid) AS location
      WHERE location LIKE '/%'"""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hamgr.core.units import Lsn, Timeline
-from hamgr.postgres import history, lineage
+from hamgr.postgres import lineage, wal
 from hamgr.postgres.lineage import Position, Switch
 
 Byte = tuple[Timeline, lineage.History]
@@ -135,7 +135,7 @@ def test_history_file_is_read_and_garbage_is_refused() -> None:
     ],
 )
 def test_segments_are_named_as_the_server_names_them(lsn: str, segment: int, suffix: str) -> None:
-    assert history.segment_suffix(Lsn.parse(lsn), segment) == suffix
+    assert wal.segment_name(Timeline(5), Lsn.parse(lsn) // segment, segment) == "00000005" + suffix
 
 
 def test_wal_goes_on_from_here_on_newer_timelines_that_descend_from_it() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from pglab import Lab, at, has_all_of, streams, wait_until
@@ -12,7 +12,7 @@ from hamgr.core.actions import Upstream
 from hamgr.core.units import Lsn, Timeline
 from hamgr.postgres import control, history, lineage, source, wal
 from hamgr.postgres.config import ServerConfig
-from hamgr.postgres.errors import Diverged, RewindFailed, WalGone
+from hamgr.postgres.errors import Diverged, RewindFailed, ServerError, WalGone
 from hamgr.postgres.server import LocalServer
 
 
@@ -86,22 +86,62 @@ async def test_rewind_of_a_server_that_did_not_diverge_changes_nothing(lab: Lab)
     assert (two.config.data_dir / "standby.signal").exists()
 
 
-async def test_twins_promoted_from_the_same_position_are_told_apart_by_their_wal(lab: Lab) -> None:
-    one = await lab.primary()
+async def twins_of_one_position(lab: Lab, **more: Any) -> tuple[LocalServer, LocalServer]:
+    """As `twins`; even the history files of both are the same."""
+    one = await lab.primary(**more)
     two = await lab.standby(one)
     await one.stop(10.0)
     await two.stop(10.0)
     for server in (two, one):
         assert await promote_alone(server, 1) == 2
-        await insert(server, 1 if server is two else 3000)
+        await insert(server, 1 if server is two else 10)
         if server is two:
             await server.stop(10.0)
     histories = [(server.config.data_dir / "pg_wal/00000002.history").read_text() for server in (one, two)]
     assert histories[0] == histories[1]
+    return one, two
+
+
+async def let_in_replicas_only(server: LocalServer) -> None:
+    await server.apply_config(server.config.parameters, ["host replication replicator all scram-sha-256"])
+
+    async def is_in_force() -> bool:
+        try:
+            await source.tablespaces(server.config, at(server))
+        except ServerError:
+            return True
+        return False
+
+    await wait_until(is_in_force, "the new pg_hba.conf is in force")
+
+
+async def test_twins_promoted_from_the_same_position_are_told_apart_by_their_wal(lab: Lab) -> None:
+    one, two = await twins_of_one_position(lab)
     with pytest.raises(Diverged, match="other WAL"):
         await two.check_history(at(one))
     with pytest.raises(RewindFailed):
         await two.rewind(at(one))
+
+
+async def test_twins_are_told_apart_also_where_only_replication_is_let_in(lab: Lab) -> None:
+    one, two = await twins_of_one_position(lab)
+    await let_in_replicas_only(one)
+    with pytest.raises(Diverged, match="other WAL"):
+        await two.check_history(at(one))
+
+
+async def test_twins_are_told_apart_after_one_went_on_to_the_next_timeline_in_the_same_segment(lab: Lab) -> None:
+    """Its archiver has given the segment in which the timeline was left another name, and the next one has a copy."""
+    one, two = await twins_of_one_position(lab, parameters={"archive_mode": "on", "archive_command": "false"})
+    # Stopped in order it would leave the segment, for the archiver's sake.
+    await lab.guard_of(one).kill_tree()
+    one = await lab.again(one)
+    assert await promote_alone(one, 2) == 3
+    end = (await two.stopped_position()).lsn
+    left = wal.segment_name(Timeline(2), end // wal.DEFAULT_SEGMENT, wal.DEFAULT_SEGMENT)
+    assert (one.config.data_dir / "pg_wal" / f"{left}.partial").exists()
+    with pytest.raises(Diverged, match="other WAL"):
+        await two.check_history(at(one))
 
 
 async def outlived(lab: Lab) -> tuple[LocalServer, LocalServer]:
@@ -140,18 +180,11 @@ async def test_removed_wal_is_not_missed_where_an_archive_may_hold_it(lab: Lab) 
     assert (await two.check_history(at(one))).is_wal_kept is None
 
 
-async def test_history_is_told_where_only_replication_is_let_in(lab: Lab) -> None:
+async def test_removed_wal_is_missed_also_where_only_replication_is_let_in(lab: Lab) -> None:
     one, two = await outlived(lab)
-    await one.apply_config(one.config.parameters, ["host replication replicator all scram-sha-256"])
-    await one.query("SELECT pg_reload_conf()")
-
-    async def unknown() -> bool:
-        try:
-            return (await two.check_history(at(one))).is_wal_kept is None
-        except WalGone:
-            return False
-
-    await wait_until(unknown, "the new pg_hba.conf is in force")
+    await let_in_replicas_only(one)
+    with pytest.raises(WalGone):
+        await two.check_history(at(one))
 
 
 async def test_the_end_of_wal_at_the_end_of_a_segment_is_read_before_pg_waldump_gives_up_the_next(lab: Lab) -> None:

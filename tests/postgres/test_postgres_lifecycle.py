@@ -373,7 +373,7 @@ async def test_a_changed_password_is_set_once_and_lets_in(lab: Lab) -> None:
     await again.create_roles()
     assert await _verifiers(server) == after
     await source.ask(again.config, at(server))
-    assert await source.holds_segment(again.config, at(server), "0000000000000001")
+    assert await source.tablespaces(again.config, at(server)) == []
     with pytest.raises(ServerBroken, match="password"):
         await source.ask(server.config, at(server))
 
