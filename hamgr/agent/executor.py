@@ -24,7 +24,7 @@ from hamgr.core.actions import (
 from hamgr.core.facts import StoreFailed
 from hamgr.core.result import NOT_SENT, Outcome, Result
 from hamgr.dcs.errors import LeaseExpired, OutcomeUnknown, StoreError, StoreRefused, StoreUnavailable
-from hamgr.postgres.errors import ServerError, ServerUnavailable
+from hamgr.postgres.errors import ServerError, ServerRefused, ServerUnavailable
 
 CALLS = {**SERVER_CALLS, **STORE_CALLS, **PEER_CALLS, **ROUTE_CALLS}
 CUT_SHORT = Outcome(Result.FAILED, "overtaken", "cut short: the server was fenced, or this agent ends")
@@ -79,9 +79,7 @@ async def _attempt(world: World, action: Action) -> Outcome:
     except ServerUnavailable as error:
         return Outcome(Result.FAILED, "timeout", _words(error))
     except ServerError as error:
-        return Outcome(
-            Result.REFUSED if error.code in ("refused", "diverged") else Result.FAILED, error.code, _words(error)
-        )
+        return Outcome(Result.REFUSED if isinstance(error, ServerRefused) else Result.FAILED, error.code, _words(error))
     except OSError as error:
         LOGGER.debug("%s", action, exc_info=error)
         return Outcome(Result.FAILED, "os", str(error))

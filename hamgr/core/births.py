@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hamgr.core.actions import Action, NoteBirth
-from hamgr.core.cluster import Member
+from hamgr.core.order import have_forked
 from hamgr.core.scene import Scene, upstream_of
-from hamgr.core.server import NO_BIRTH, Birth, ServerView
+from hamgr.core.server import NO_BIRTH, Birth
 from hamgr.core.units import Instant, Term, Timeline
 
 
@@ -27,13 +27,14 @@ def keep_birth(scene: Scene, _note: str) -> Iterator[Action | Instant]:
 def _term_of_timeline(scene: Scene) -> Term:
     """A leader names its timeline by its own term, a replica by what the leader says of the timeline that it streams.
 
-    A leader that holds the key and has no note has told nobody of one: any term that no other leader has will do.
+    Where nothing proves that a replica is of the leader's history, only the end of its WAL may be that leader's. A
+    leader that holds the key and has no note has told nobody of one: any term that no other leader has will do.
     """
     server = scene.server
     if server.is_primary and scene.leads and scene.state.verified_term == scene.view.term:
         return scene.view.term
     leader = scene.leader_member
-    if leader is None or leader.role != "primary" or leader.timeline != server.timeline:
+    if leader is None or leader.role != "primary" or leader.timeline != server.timeline or not scene.is_checked:
         return Term(0)
     streams_from_it = server.streaming and server.upstream == upstream_of(leader).address
     return leader.timeline_term if streams_from_it else Term(0)
@@ -60,7 +61,20 @@ def term_of_end(scene: Scene, timeline: Timeline) -> Term:
     return scene.server.birth.term_of(timeline) or (scene.view.term if is_fresh and timeline else Term(0))
 
 
-def is_of_timeline_of(server: ServerView, other: Member | None) -> bool:
-    """True where the server's timeline is proven to be the other's, and not another one of the same number."""
-    known = server.timeline_term
-    return other is not None and known > 0 and (server.timeline, known) == (other.timeline, other.timeline_term)
+def is_of_leaders_history(scene: Scene) -> bool:
+    """Proven: by the notes of both on their timeline, or because its WAL was compared since this leader leads. That it
+    was told to stream from that address before proves nothing.
+    """
+    server, leader = scene.server, scene.leader_member
+    is_of_its_timeline = (
+        leader is not None
+        and server.timeline_term > 0
+        and (server.timeline, server.timeline_term) == (leader.timeline, leader.timeline_term)
+    )
+    return is_of_its_timeline or scene.is_checked
+
+
+def has_forked(scene: Scene) -> bool:
+    """Proven: its timeline and the leader's have the number in common only. pg_rewind would see nothing to do."""
+    leader = scene.leader_member
+    return leader is not None and have_forked(scene.server, leader)

@@ -243,10 +243,16 @@ def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> 
         former=former,
         seen_at=vacancy.since,
         fault_at=None if vacancy.cold else state.leader_heard_at,
-        former_lsn=view.status.optime or None,
+        former_lsn=_last_told_lsn(view),
         former_end_is_read=is_bound,
         former_had_another_timeline=not is_bound and _may_lack_timeline_of(state.server, view.term, view.status),
     )
+
+
+def _last_told_lsn(view: ClusterView) -> Lsn | None:
+    """The position that the last leader wrote into its status; None: it has written none, and that of another stands."""
+    is_of_last_leader = view.status.mod_revision > view.term_revision
+    return (view.status.optime or None) if is_of_last_leader else None
 
 
 def _may_lack_timeline_of(server: ServerView, term: Term, former: OnTimeline) -> bool:

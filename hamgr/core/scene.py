@@ -168,6 +168,11 @@ class Scene:
         return electorate is not None and self.me in electorate.members
 
     @property
+    def is_checked(self) -> bool:
+        """The local WAL was found to be part of the leader's history since it leads."""
+        return self.state.checked_in == self.view.term > 0
+
+    @property
     def leader_member(self) -> Member | None:
         """Whoever else leads, as it announced itself."""
         return self.view.member(self.other_leader) if self.other_leader else None

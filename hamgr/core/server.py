@@ -185,6 +185,11 @@ class ServerView:
         return self.birth.term_of(self.timeline)
 
     @property
+    def was_primary(self) -> bool:
+        """It does not run, and ran as a primary last."""
+        return self.control is not None and self.control.was_primary
+
+    @property
     def is_alive(self) -> bool:
         return self.phase in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING)
 

@@ -103,9 +103,19 @@ def _started(state: State, fact: ActionEnded) -> State:
     if isinstance(fact.action, actions.StartPrimary) and state.crash is not None:
         short_lives = state.short_lives + 1 if has_lived_shortly(state, state.crash) else 0
         state = state._replace(started_in_place_at=fact.at, short_lives=short_lives)
-    return state._replace(
+    started = state._replace(
         crash=_crash_since(state, fact.at), hand_over=None, not_streaming_since=None, stopped_for_lease=False
     )
+    return _follows(started, fact)
+
+
+def _follows(state: State, fact: ActionEnded) -> State:
+    """Nobody is followed by choice before it is proven that its history goes on from here."""
+    action = fact.action
+    if not fact.is_done or not isinstance(action, actions.Follow | actions.StartStandby) or action.upstream is None:
+        return state
+    term = _term_led_from(state, action.upstream, fact.at)
+    return state if term is None else state._replace(checked_in=term)
 
 
 def _stopped(state: State, _fact: ActionEnded) -> State:
@@ -141,16 +151,16 @@ def _history_checked(state: State, fact: ActionEnded) -> State:
 
 
 def _unfit_to_stream(state: State, code: str) -> State:
-    """Diverged: to be rewound. The WAL that it needs is gone from the leader: only a clone helps."""
+    """Diverged: to be rewound. Forked, or the WAL is gone that it needs: only a clone helps."""
     if code == "diverged":
         return state._replace(diverged=True)
-    return state._replace(must_clone=True) if code == "wal_gone" else state
+    return state._replace(must_clone=True) if code in ("forked", "wal_gone") else state
 
 
 def _term_led_from(state: State, upstream: Upstream, at: Instant) -> Term | None:
     """The present term, if its leader's server is that one; another may have led when the action began."""
     view = state.cluster
-    return view.term if view is not None and Scene(state, at).upstream == upstream else None
+    return view.term if view is not None and upstream.host and Scene(state, at).upstream == upstream else None
 
 
 def _mended(state: State, fact: ActionEnded) -> State:
@@ -211,8 +221,10 @@ def _order_carried_out(state: State, fact: ActionEnded) -> State:
     state = state._replace(orders=left, crash=_crash_since(state, fact.at) if fact.is_done else None)
     if not fact.is_done and isinstance(action, actions.RestartServer) and action.as_primary_in is not None:
         state = _start_failed(state, fact.at)
-    is_new = fact.is_done and isinstance(action, actions.Reinitialize)
-    return state._replace(diverged=False, must_clone=False) if is_new else state
+    if not fact.is_done or not isinstance(action, actions.Reinitialize):
+        return state
+    checked_in = _term_led_from(state, action.source, fact.at) or Term(0)
+    return state._replace(diverged=False, must_clone=False, checked_in=checked_in)
 
 
 SERVER_MARKS: dict[type[Action] | Any, Callable[[State, ActionEnded], State]] = {
@@ -225,6 +237,7 @@ SERVER_MARKS: dict[type[Action] | Any, Callable[[State, ActionEnded], State]] = 
     actions.StartPrimary: _started,
     actions.StartStandby: _started,
     actions.CheckHistory: _history_checked,
+    actions.Follow: _follows,
     actions.Rewind: _mended,
     actions.Clone: _mended,
     actions.Checkpoint: _checkpointed,

@@ -39,6 +39,12 @@ class Diverged(ServerRefused):
     code = "diverged"
 
 
+class Forked(Diverged):
+    """The local WAL differs where the histories do not: two timelines bear one number. pg_rewind would not see it."""
+
+    code = "forked"
+
+
 class WalGone(ServerBroken):
     """The upstream removed WAL that this server still needs: it would never stream. A clone heals it."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hamgr.core.actions import Upstream
 from hamgr.core.units import Lsn, Timeline
 from hamgr.postgres import lineage, source, wal
 from hamgr.postgres.config import ServerConfig
-from hamgr.postgres.errors import Diverged, ServerBroken, WalGone
+from hamgr.postgres.errors import Diverged, Forked, ServerBroken, WalGone
 
 LOGGER = logging.getLogger(__name__)
 
@@ -27,10 +28,13 @@ TAIL = 8192
 
 @dataclass(frozen=True, slots=True)
 class WalTail:
-    """The last bytes of WAL before the local end, and where they begin."""
+    """The last bytes of local WAL before some position, and where they begin."""
 
     begins: lineage.Position
     content: bytes
+
+
+TailBefore = Callable[[lineage.Position], Awaitable[WalTail]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,6 @@ class Local:
     """The history files in pg_wal."""
     segment: int
     """Size of a WAL segment in bytes."""
-    tail: WalTail
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +65,11 @@ class HistoryCheck:
     """
 
 
-async def check(config: ServerConfig, local: Local, upstream: Upstream) -> HistoryCheck:
+async def check(config: ServerConfig, local: Local, tail_before: TailBefore, upstream: Upstream) -> HistoryCheck:
     """`local` is an ancestor of the upstream's position, and nothing says that the WAL in between is gone.
 
-    Raises Diverged if it is not, WalGone if the upstream no longer holds what is needed next, ServerBroken if the
-    upstream is another cluster, ServerUnavailable if it does not answer.
+    Raises Diverged if it is not, Forked if it shares a timeline's number and not its WAL, WalGone if the upstream no
+    longer holds what is needed next, ServerBroken if it is another cluster, ServerUnavailable if it does not answer.
     """
     there = await _ask(config, local.position, upstream)
     if there.system_identifier != local.system_identifier:
@@ -75,12 +78,13 @@ async def check(config: ServerConfig, local: Local, upstream: Upstream) -> Histo
             hint="one of the data directories belongs elsewhere; reinitialize it",
         )
     here, them = local.position, there.position
+    shared = lineage.shared_end(here, local.files, them, there.history)
+    await _compare_wal(config, await tail_before(shared), upstream)
     if why := lineage.why_diverged(here, local.files, them, there.history):
         raise Diverged(
             f"ends at {here.lsn} on timeline {here.timeline}, which is not in the history of {upstream.host} "
             f"({them.lsn} on timeline {them.timeline}): {why}"
         )
-    await _compare_tails(config, local.tail, upstream)
     return HistoryCheck(here, there, await _is_wal_kept(config, local, there, upstream))
 
 
@@ -97,9 +101,9 @@ async def _ask(config: ServerConfig, here: lineage.Position, upstream: Upstream)
     return there
 
 
-async def _compare_tails(config: ServerConfig, tail: WalTail, upstream: Upstream) -> None:
-    """What the upstream would send of the WAL before our end is what stands here. Raises Diverged if it is not, WalGone
-    if it has been removed there and no archive may hold it: then it is not compared.
+async def _compare_wal(config: ServerConfig, tail: WalTail, upstream: Upstream) -> None:
+    """What the upstream would send of the WAL there is what stands here. Raises Forked if it is not, WalGone if it has
+    been removed there and no archive may hold it: then it is not compared.
 
     Two servers promoted from the same position have the same history files; only what they wrote tells them apart.
     """
@@ -109,11 +113,12 @@ async def _compare_tails(config: ServerConfig, tail: WalTail, upstream: Upstream
         there = await source.sent_wal(config, upstream, tail.begins, len(tail.content))
     except WalGone:
         if config.parameters.get("restore_command"):
-            LOGGER.warning("the last WAL is not compared with that of %s, which has removed it", upstream.host)
+            LOGGER.warning("WAL is not compared with that of %s, which has removed it", upstream.host)
             return
         raise
     if there != tail.content:
-        raise Diverged(f"has other WAL than {upstream.host} between {tail.begins.lsn} and its end")
+        here = tail.begins
+        raise Forked(f"has other WAL than {upstream.host} on timeline {here.timeline}, from {here.lsn} on or earlier")
 
 
 async def _is_wal_kept(config: ServerConfig, local: Local, there: source.Source, upstream: Upstream) -> bool | None:
@@ -131,19 +136,22 @@ async def _is_wal_kept(config: ServerConfig, local: Local, there: source.Source,
     return True
 
 
-def read_tail(data_dir: Path, end: lineage.Position, segment: int) -> WalTail:
-    """What stands before `end`, at most `TAIL` bytes of one segment; empty if this disk lacks it. Blocking."""
+def read_tail(data_dir: Path, end: lineage.Position, segment: int, later: Collection[Timeline]) -> WalTail:
+    """What stands before `end`, at most `TAIL` bytes of one segment; empty if this disk lacks it. Blocking.
+
+    `later`: the timelines to which this server went on. The first segment of a timeline begins with a copy of the last
+    one of its parent, whose file may be gone.
+    """
     if not end.lsn:
         return WalTail(end, b"")
     segment_begins = (end.lsn - 1) // segment * segment
     begins = lineage.Position(end.timeline, Lsn(max(segment_begins, end.lsn - TAIL)))
-    name = wal.segment_name(end.timeline, segment_begins // segment, segment)
-    try:
-        with (data_dir / "pg_wal" / name).open("rb") as stream:
+    for timeline in (end.timeline, *sorted(later)):
+        name = wal.segment_name(timeline, segment_begins // segment, segment)
+        with contextlib.suppress(FileNotFoundError), (data_dir / "pg_wal" / name).open("rb") as stream:
             stream.seek(begins.lsn - segment_begins)
             return WalTail(begins, stream.read(end.lsn - begins.lsn))
-    except FileNotFoundError:
-        return WalTail(begins, b"")
+    return WalTail(begins, b"")
 
 
 def read_files(data_dir: Path) -> Mapping[Timeline, lineage.History]:

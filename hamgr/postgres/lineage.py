@@ -52,6 +52,25 @@ def timeline_at(lsn: Lsn, end: Position, history: Sequence[Switch]) -> Timeline:
     return next((switch.timeline for switch in history if switch.lsn > lsn), end.timeline)
 
 
+def shared_end(
+    here: Position, files: Mapping[Timeline, History], there: Position, history: Sequence[Switch]
+) -> Position:
+    """Where two histories part by their numbers, as pg_rewind finds it: what stands before that should be the same WAL.
+
+    At 0 where they have nothing in common. Source: src/bin/pg_rewind/pg_rewind.c, findCommonAncestorTimeline.
+    """
+    ours = (*files.get(here.timeline, ()), Switch(here.timeline, here.lsn))
+    theirs = (*history, Switch(there.timeline, there.lsn))
+    shared = Position(Timeline(0), Lsn(0))
+    for one, other in zip(ours, theirs, strict=False):
+        if one.timeline != other.timeline:
+            break
+        shared = Position(one.timeline, min(one.lsn, other.lsn))
+        if one.lsn != other.lsn:
+            break
+    return shared
+
+
 def ways_on(here: Position, files: Mapping[Timeline, History]) -> tuple[Position, ...]:
     """Where WAL that follows `here` may begin, newest timeline first and `here` itself last.
 
@@ -76,7 +95,7 @@ def why_diverged(
     So every history file that both have must agree, even one of a timeline on which nothing was received: the
     server would switch timelines where its own file says. Without the file of its own timeline nothing proves
     where that began, so it counts as diverged: PostgreSQL never removes the file, and a clone always heals.
-    Not seen here: two servers promoted from the very same position to the same number; `history` compares their WAL.
+    Not seen here: two servers promoted from the very same position to the same number; `history` compares the WAL.
     """
     parents = {switch.timeline: tuple(history[:index]) for index, switch in enumerate(history)}
     parents[leader.timeline] = tuple(history)

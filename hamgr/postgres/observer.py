@@ -21,6 +21,8 @@ from hamgr.postgres.sql import Sql
 KNOCK_S = 0.3
 NOTE_S = 0.3
 """A probe waits no longer for the note on the timeline: the disk may hang, and the server be well."""
+NOTE_PAUSE_S = 5.0
+"""Between two tries to read it: each may cost a probe NOTE_S."""
 PHASES = {"starting": Phase.STARTING, "stopping": Phase.STOPPING}
 
 
@@ -38,6 +40,7 @@ class Observer:
         self._has_received = False
         self._loaded_at = ""
         self._birth: Birth | None = None
+        self._ask_note_at = 0.0
         self._pending: Mapping[str, Mapping[str, str]] = {}
 
     def configure(self, config: ServerConfig) -> None:
@@ -141,16 +144,17 @@ class Observer:
 
     async def _noted_birth(self) -> Birth:
         """Read again only while the server does not run: only then do others write into its directory. One that cannot
-        be read is none: it proves nothing, and no server is called ill for it.
+        be read now is none: it proves nothing, and no server is called ill for it.
         """
-        if self._birth is None:
-            data_dir = self._config.data_dir
-            self._birth = NO_BIRTH
-            with contextlib.suppress(ServerError):
+        data_dir, now = self._config.data_dir, time.monotonic()
+        if self._birth is None and now >= self._ask_note_at:
+            try:
                 self._birth = await self._disk.run(
                     lambda: births.read(data_dir), "read the note on the timeline", NOTE_S
                 )
-        return self._birth
+            except ServerError:
+                self._ask_note_at = now + NOTE_PAUSE_S
+        return self._birth or NO_BIRTH
 
     async def note_birth(self, birth: Birth) -> Birth:
         """What the data directory of the running server says from now on: this, or what it said of it before.

@@ -12,13 +12,21 @@ from hamgr.core.actions import Upstream
 from hamgr.core.quorum import SyncRule
 from hamgr.core.server import Birth, ServerIdentity
 from hamgr.core.units import Lsn, Timeline
-from hamgr.postgres import clone, configuration, control, process, programs, receiver, source, wal
+from hamgr.postgres import clone, configuration, control, process, programs, receiver, source
 from hamgr.postgres import promote as promotion
 from hamgr.postgres import rewind as rewinding
 from hamgr.postgres import sql as sql_access
 from hamgr.postgres.config import LogicalSlots, ServerConfig, Value, find_bin_dir, with_logins_of
 from hamgr.postgres.disk import Disk
-from hamgr.postgres.errors import Diverged, RewindFailed, ServerBroken, ServerError, ServerRefused, ServerUnavailable
+from hamgr.postgres.errors import (
+    Diverged,
+    Forked,
+    RewindFailed,
+    ServerBroken,
+    ServerError,
+    ServerRefused,
+    ServerUnavailable,
+)
 from hamgr.postgres.logical_slots import LogicalSlotKeeper
 from hamgr.postgres.parent import Parent
 from hamgr.postgres.sentry import WatchedPage, ensure_sentry
@@ -259,25 +267,20 @@ class LocalServer(SeenServer):
     async def rewind(self, upstream: Upstream) -> bool:
         """The data directory continues `upstream`'s history; False if it did already.
 
-        Raises RewindFailed also where pg_rewind sees nothing to do although the histories differ, WalGone where they
-        do not but the WAL in between is gone: a clone heals both.
+        Raises RewindFailed also where pg_rewind would see nothing to do although the histories differ, WalGone where
+        they do not but the WAL in between is gone: a clone heals both.
         """
         await self._refuse_while_running()
         await self.disk.run(lambda: configuration.write_passfile(self.config), "write the passfile")
-        touched = False
-        if not await self._is_on_timeline_of(upstream):
-            touched = await rewinding.rewind(self.config, self._version, self.bin_dir, self.disk, upstream)
-        if not touched:
-            try:
-                await self.check_history(upstream)
-            except Diverged as error:
-                raise RewindFailed(f"pg_rewind sees no divergence, yet it {error}", directory_touched=False) from error
-        return touched
-
-    async def _is_on_timeline_of(self, upstream: Upstream) -> bool:
-        """Equal numbers, which pg_rewind takes for one history whatever they are. Source: pg_rewind.c, main."""
-        local = wal.base_of((await control.read_control(self.bin_dir, self.config.data_dir)).file)
-        return local.timeline == (await source.ask(self.config, upstream)).position.timeline
+        try:
+            await self.check_history(upstream)
+        except Forked as error:
+            raise RewindFailed(f"pg_rewind goes by numbers, and it {error}", directory_touched=False) from error
+        except Diverged as error:
+            if await rewinding.rewind(self.config, self._version, self.bin_dir, self.disk, upstream):
+                return True
+            raise RewindFailed(f"pg_rewind sees no divergence, yet it {error}", directory_touched=False) from error
+        return False
 
     async def keep_aside(self, keep: int = 1) -> Path | None:
         """The data directory is empty; what was in it stands beside it (or inside, if it is a mount point).

@@ -126,7 +126,12 @@ class SeenServer:
         Local first, then the upstream: so WAL that arrives meanwhile cannot look like a divergence. Raises WalGone
         if the upstream no longer holds the WAL needed next, ServerBroken if it is another cluster.
         """
-        return await history.check(self.config, await self._local(), upstream)
+        local = await self._local()
+
+        async def tail_before(end: lineage.Position) -> history.WalTail:
+            return await self._tail_before(end, local)
+
+        return await history.check(self.config, local, tail_before, upstream)
 
     async def _local(self) -> history.Local:
         if await self._observer.find() is None:
@@ -137,13 +142,20 @@ class SeenServer:
             received = (await self.received()).lsn
             position = await self._running_position()
             identifier = (await self.query("SELECT system_identifier::text FROM pg_control_system()"))[0][0]
-        data_dir = self.config.data_dir
         files = await self._histories()
-        segment = await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")
-        last = await wal.last_byte_of(self.bin_dir, data_dir, position, segment=segment)
-        end = lineage.Position(position.timeline, last)
-        tail = await self.disk.run(lambda: history.read_tail(data_dir, end, segment), "read the last WAL")
-        return history.Local(identifier, position, max(received, position.lsn), files, segment, tail)
+        segment = await self._segment_size()
+        return history.Local(identifier, position, max(received, position.lsn), files, segment)
+
+    async def _tail_before(self, end: lineage.Position, local: history.Local) -> history.WalTail:
+        data_dir, segment = self.config.data_dir, local.segment
+        later = {timeline for timeline in (*local.files, local.position.timeline) if timeline > end.timeline}
+        last = await wal.last_byte_of(self.bin_dir, data_dir, end, segment=segment) if end.lsn else end.lsn
+        end = lineage.Position(end.timeline, last)
+        return await self.disk.run(lambda: history.read_tail(data_dir, end, segment, later), "read the last WAL")
+
+    async def _segment_size(self) -> int:
+        data_dir = self.config.data_dir
+        return await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")
 
     async def _histories(self) -> Mapping[Timeline, lineage.History]:
         return await self.disk.run(lambda: history.read_files(self.config.data_dir), "read the timeline histories")
@@ -167,17 +179,20 @@ class SeenServer:
         # Timeline and position of one instant. The probe's timeline may be from before a crash, or from before replay
         # went on to the next.
         here = await source.identify_local(self.config)
-        files = await self._histories()
-        for begins in lineage.ways_on(here, files):
+        return await self._end_of_ways(lineage.ways_on(here, await self._histories())) or here
+
+    async def _end_of_ways(self, ways: Sequence[lineage.Position]) -> lineage.Position | None:
+        """The end of the WAL on the first of these ways that has any; None where none has."""
+        for begins in ways:
             end = await self._end_from(begins)
             if end > begins.lsn:
                 return lineage.Position(begins.timeline, end)
-        return here
+        return None
 
     async def _end_from(self, begins: lineage.Position) -> Lsn:
         """End of the last valid record on that timeline, of which only the last segments are read; or `begins`."""
         data_dir = self.config.data_dir
-        segment = await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")
+        segment = await self._segment_size()
         last = await self.disk.run(
             lambda: wal.last_begun(data_dir, begins.timeline, begins.lsn, segment), "look at the WAL"
         )
@@ -190,12 +205,14 @@ class SeenServer:
 
         `start`: a position that was written since this host booted, so that little is read; 0: unknown.
         """
-        found = (await control.read_control(self.bin_dir, self.config.data_dir)).file
-        return await self._position(wal.base_of(found), start)
+        base = wal.base_of((await control.read_control(self.bin_dir, self.config.data_dir)).file)
+        # Of a replica the control file knows the timeline of its last restart point; it may have received on a newer.
+        *newer, _ = lineage.ways_on(lineage.Position(base.timeline, base.lsn), await self._histories())
+        return await self._end_of_ways(newer) or await self._position(base, start)
 
     async def _position(self, base: wal.Base, start: Lsn) -> lineage.Position:
         data_dir = self.config.data_dir
-        segment = await self.disk.run(lambda: wal.segment_size(data_dir), "look at the WAL")
+        segment = await self._segment_size()
         begins = max(base.lsn, Lsn(max(0, start - wal.BACK_OFF)))
         present = await self.disk.run(
             lambda: wal.end_of_segments(data_dir, base.timeline, begins, segment), "look at the WAL"

@@ -325,10 +325,24 @@ def lose_control_in_promotion(world: World, dice: random.Random, name: str) -> N
 
 
 def isolate_in_promotion(world: World, dice: random.Random, name: str) -> None:
-    """The leader's server ends, and its successor is cut off before all have heard of its timeline."""
+    """The leader's server ends, and its successor is cut off before all have heard of its timeline. It may end as well,
+    and its agent, so that nobody knows any more what it was.
+    """
     world.crash_server(world.leader() or name)
     isolates = dice.choice((isolate, isolate_two))
-    _in_promotion(world, dice.uniform(0.0, 0.2), lambda promoted: isolates(world, dice, promoted))
+    ends_after_s = dice.choice((0.0, dice.uniform(0.0, 5.0)))
+
+    def strike(promoted: str) -> None:
+        isolates(world, dice, promoted)
+        if ends_after_s:
+            _during(world, ends_after_s, lambda: _start_anew(world, dice, promoted))
+
+    _in_promotion(world, dice.uniform(0.0, 0.2), strike)
+
+
+def _start_anew(world: World, dice: random.Random, name: str) -> None:
+    world.crash_server(name)
+    kill_both(world, dice, name)
 
 
 FAULTS: tuple[Fault, ...] = (

@@ -228,15 +228,17 @@ class Server(Process):
         self.on_exit(self, identity)
 
     def begin_promotion(self, takes_s: float) -> None:
-        """Recovery ends after `takes_s` seconds, on a timeline of its own."""
-        self.at(self.ground.now + takes_s, self.promote)
+        """Recovery ends after `takes_s` seconds, on a timeline of its own. The setting of its upstream stays."""
+        upstream = self.upstream
+        self.at(self.ground.now + takes_s, lambda: self.promote(upstream))
 
-    def promote(self) -> None:
+    def promote(self, upstream: str = "") -> None:
+        """Out of recovery, if it is in there. `upstream`: whom it would follow if it were started as a standby."""
         if self.phase is not Phase.RUNNING or not self.in_recovery:
             return
         self.ends = {**self.ends, self.timeline: self.lsn}
         self.timeline = max(self.timeline, self.newest_timeline) + 1
-        self.in_recovery, self.was_primary, self.streaming, self.upstream = False, True, False, ""
+        self.in_recovery, self.was_primary, self.streaming, self.upstream = False, True, False, upstream
         self.on_ready(self)
 
     # -- commits -----------------------------------------------------------------------------------------------

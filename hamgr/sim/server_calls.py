@@ -78,7 +78,7 @@ def start_primary(agent: Agent, action: actions.StartPrimary) -> Steps:
         yield _draw(agent, agent.ground.pace.start)
         return DISK
     server.term = action.term
-    yield _start(agent, as_standby=False, upstream="")
+    yield _start(agent, as_standby=False, upstream=server.upstream)
     return DONE if server.phase is Phase.RUNNING else NO_SERVER
 
 
@@ -182,9 +182,9 @@ def promote(agent: Agent, action: actions.Promote) -> Steps:
         _post_sentry(agent)
         server.term = action.term
         server.set_sync(action.sync, 0.0)
-        agent.shared.replication.stop_receiver(server)
         takes_s = _draw(agent, agent.ground.pace.promote)
         server.begin_promotion(takes_s)
+        agent.shared.replication.stop_receiver(server)
         yield takes_s + _draw(agent, agent.ground.pace.sql)
     if server.in_recovery or server.phase is not Phase.RUNNING or server.is_frozen:
         return NO_SERVER

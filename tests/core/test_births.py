@@ -9,7 +9,7 @@ import pytest
 
 from core.leader import NOW, TERM, leading, member, primary_server, seen
 from hamgr.core import actions, facts
-from hamgr.core.actions import CheckHistory, Follow, NoteBirth, StartStandby, TakeLeader, Upstream
+from hamgr.core.actions import CheckHistory, Clone, Follow, NoteBirth, StartStandby, StopServer, TakeLeader, Upstream
 from hamgr.core.cluster import Ballot, ClusterView, Offer, Request, Status, SyncState
 from hamgr.core.decide import decide
 from hamgr.core.observe import observe
@@ -18,8 +18,8 @@ from hamgr.core.pipeline import Passage, record_of
 from hamgr.core.policy import Policy
 from hamgr.core.reasons import Code
 from hamgr.core.result import Outcome, Result
-from hamgr.core.server import Birth, ControlFile, DataDir, Phase, ServerIdentity, ServerView
-from hamgr.core.state import Crash, Lease, Myself, State, Vacancy
+from hamgr.core.server import NO_BIRTH, Birth, ControlFile, DataDir, Phase, ServerIdentity, ServerView
+from hamgr.core.state import Crash, Lease, Myself, Order, State, Vacancy
 from hamgr.core.units import Instant, Lsn, Term, Timeline, WallTime, after
 
 TIMELINE = Timeline(8)
@@ -83,7 +83,11 @@ def test_what_is_noted_of_a_timeline_stays() -> None:
 
 
 def test_a_replica_notes_what_the_leader_says_of_the_timeline_that_it_streams() -> None:
-    assert wanted(following(standby(birth=Birth(Timeline(7), Term(3)))), NoteBirth) == [NoteBirth(NOTE)]
+    server = standby(birth=Birth(Timeline(7), Term(3)))
+    assert wanted(following(server, checked_in=TERM), NoteBirth) == [NoteBirth(NOTE)]
+    # What it streams unproven may be the end of another history.
+    assert not wanted(following(server), NoteBirth)
+    assert not wanted(following(server, checked_in=Term(TERM - 1)), NoteBirth)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +101,7 @@ def test_a_replica_notes_what_the_leader_says_of_the_timeline_that_it_streams() 
     ids=["silent", "from another", "an older one", "a newer one"],
 )
 def test_a_replica_notes_nothing_of_what_it_does_not_stream(server: ServerView) -> None:
-    assert not wanted(following(server), NoteBirth)
+    assert not wanted(following(server, checked_in=TERM), NoteBirth)
 
 
 def test_a_note_is_known_at_once_but_not_of_a_server_that_has_ended_meanwhile() -> None:
@@ -114,9 +118,10 @@ def test_a_replica_of_the_leaders_own_timeline_is_pointed_there_at_once() -> Non
     assert wanted(following(standby(upstream="c.host:5432", birth=NOTE)), Follow) == [Follow(OF_LEADER)]
 
 
-@pytest.mark.parametrize("birth", [Birth(), Birth(TIMELINE, Term(7)), Birth(Timeline(7), TERM)], ids=str)
-def test_another_one_receives_nothing_more_until_it_was_compared(birth: Birth) -> None:
-    server = standby(upstream="c.host:5432", birth=birth)
+@pytest.mark.parametrize("upstream", ["c.host:5432", OF_LEADER.address])
+@pytest.mark.parametrize("birth", [Birth(), Birth(Timeline(7), TERM)], ids=str)
+def test_another_one_receives_nothing_more_until_it_was_compared(birth: Birth, upstream: str) -> None:
+    server = standby(upstream=upstream, birth=birth)
     assert wanted(following(server), Follow, CheckHistory) == [Follow(NOBODY)]
     state = following(replace(server, upstream="", streaming=False))
     assert wanted(state, Follow, CheckHistory) == [CheckHistory(OF_LEADER)]
@@ -124,11 +129,52 @@ def test_another_one_receives_nothing_more_until_it_was_compared(birth: Birth) -
     assert wanted(compared, Follow, CheckHistory) == [Follow(OF_LEADER)]
 
 
-def test_it_is_not_compared_with_a_leader_that_is_no_primary_yet() -> None:
+def elected() -> ClusterView:
+    """`a` has the leader key, and has not been promoted yet."""
     view = cluster()
-    elected = view._replace(members=(view.members[0]._replace(role="replica"), *view.members[1:]))
-    state = following(standby(upstream="", streaming=False), elected)
+    return view._replace(members=(view.members[0]._replace(role="replica"), *view.members[1:]))
+
+
+def test_it_is_not_compared_with_a_leader_that_is_no_primary_yet() -> None:
+    state = following(standby(upstream="", streaming=False), elected())
     assert not wanted(state, Follow, CheckHistory)
+
+
+@pytest.mark.parametrize("action", [Follow(OF_LEADER), StartStandby(OF_LEADER)], ids=["pointed there", "started so"])
+def test_who_follows_a_leader_goes_on_while_it_leads_whatever_timelines_are_told(action: actions.Action) -> None:
+    followed = observe(following(standby(birth=Birth(Timeline(7), TERM))), facts.ActionEnded(action, DONE, NOW))
+    assert not wanted(followed, Follow, CheckHistory)
+    assert wanted(followed._replace(cluster=cluster(term=Term(TERM + 1))), Follow) == [Follow(NOBODY)]
+
+
+@pytest.mark.parametrize("action", [Follow(NOBODY), StartStandby(None)], ids=["nobody", "as before"])
+def test_who_follows_nobody_or_whom_it_did_before_proves_nothing(action: actions.Action) -> None:
+    assert observe(following(standby()), facts.ActionEnded(action, DONE, NOW)).checked_in == 0
+
+
+FORKED = Birth(TIMELINE, Term(7))
+
+
+def test_what_has_forked_from_the_leaders_timeline_is_copied_anew_even_if_it_streams() -> None:
+    state = following(standby(birth=FORKED), checked_in=TERM)
+    assert wanted(state, StopServer, Clone) == [StopServer(state.policy.primary_stop_timeout_s)]
+    down = standby(phase=Phase.STOPPED, answered=False, identity=None, birth=FORKED, upstream="", streaming=False)
+    assert wanted(following(down), StartStandby, Clone) == [Clone(OF_LEADER, keep_aside=True)]
+
+
+def test_what_has_forked_receives_nothing_more_while_there_is_nobody_to_be_copied_from() -> None:
+    assert wanted(following(standby(birth=FORKED), elected()), Follow, StopServer, Clone) == [Follow(NOBODY)]
+
+
+@pytest.mark.parametrize(
+    ("code", "diverged", "must_clone"),
+    [("diverged", True, False), ("forked", False, True), ("wal_gone", False, True), ("timeout", False, False)],
+)
+def test_what_pg_rewind_would_not_see_is_copied_anew(code: str, diverged: bool, must_clone: bool) -> None:
+    for action in (CheckHistory(OF_LEADER), StartStandby(OF_LEADER, check_history=True)):
+        ended = facts.ActionEnded(action, Outcome(Result.REFUSED, code), NOW)
+        found = observe(following(standby(upstream="", streaming=False)), ended)
+        assert (found.diverged, found.must_clone) == (diverged, must_clone)
 
 
 def test_a_comparison_with_a_former_leader_proves_nothing_of_the_present_one() -> None:
@@ -138,18 +184,64 @@ def test_a_comparison_with_a_former_leader_proves_nothing_of_the_present_one() -
 
 
 @pytest.mark.parametrize(
-    ("birth", "checks"), [(NOTE, False), (Birth(), True), (Birth(TIMELINE, Term(7)), True)], ids=["same", "?", "other"]
+    ("birth", "checks"),
+    [(NOTE, False), (NO_BIRTH, True), (Birth(Timeline(7), TERM), True)],
+    ids=["same", "?", "an older one"],
 )
 def test_a_standby_is_compared_before_it_starts_where_nothing_proves_its_timeline(birth: Birth, checks: bool) -> None:
-    control = ControlFile("s", "shut down in recovery", TIMELINE, Lsn(900), Lsn(900))
-    down = ServerView(
+    assert wanted(following(stopped(birth)), StartStandby) == [StartStandby(OF_LEADER, check_history=checks)]
+
+
+def stopped(birth: Birth = NO_BIRTH, cluster_state: str = "shut down in recovery") -> ServerView:
+    control = ControlFile("s", cluster_state, TIMELINE, Lsn(900), Lsn(900))
+    return ServerView(
         Phase.STOPPED, DataDir.VALID, system_identifier="s", probed_at=NOW, timeline=TIMELINE, birth=birth,
         control=control,
     )  # fmt: skip
-    assert wanted(following(down), StartStandby) == [StartStandby(OF_LEADER, check_history=checks)]
 
 
-@pytest.mark.parametrize("kind", [actions.Rewind, actions.Clone])
+def test_a_replica_serves_reads_while_the_leader_cannot_be_asked_and_a_former_primary_waits() -> None:
+    assert wanted(following(stopped(), elected()), StartStandby) == [StartStandby(NOBODY)]
+    assert not wanted(following(stopped(cluster_state="in production"), elected()), StartStandby)
+
+
+@pytest.mark.parametrize("code", ["timeout", "broken"])
+def test_a_replica_that_the_leader_did_not_answer_starts_by_itself(code: str) -> None:
+    asked = StartStandby(OF_LEADER, check_history=True)
+    failed = facts.ActionEnded(asked, Outcome(Result.FAILED, code), Instant(NOW - 1.0))
+    assert wanted(observe(following(stopped()), failed), StartStandby) == [StartStandby(NOBODY)]
+    former = observe(following(stopped(cluster_state="in production")), failed)
+    assert wanted(former, StartStandby) == [asked]
+    # It cannot stand by itself: the leader is asked again.
+    refused = facts.ActionEnded(StartStandby(NOBODY), Outcome(Result.REFUSED, "refused"), Instant(NOW - 0.5))
+    again = observe(observe(following(stopped()), failed), refused)
+    assert wanted(again, StartStandby) == [asked]
+
+
+@pytest.mark.parametrize(
+    ("cluster_state", "upstream"),
+    [("shut down in recovery", None), ("in production", NOBODY)],
+    ids=["replica", "primary"],
+)
+def test_without_etcd_a_replica_goes_on_with_whom_it_followed_and_a_former_primary_follows_nobody(
+    cluster_state: str, upstream: Upstream | None
+) -> None:
+    state = following(stopped(cluster_state=cluster_state), store_failed_at=Instant(NOW - 10.0))
+    cut_off = state._replace(cluster=None, lease=Lease())
+    assert wanted(cut_off, StartStandby) == [StartStandby(upstream)]
+
+
+@pytest.mark.parametrize(("birth", "upstream"), [(NOTE, OF_LEADER), (NO_BIRTH, NOBODY)], ids=["proven", "not proven"])
+def test_an_ordered_restart_does_not_make_a_replica_follow_what_was_not_proven(
+    birth: Birth, upstream: Upstream
+) -> None:
+    state = following(standby(birth=birth), orders=(Order(1, "restart", NOW),))
+    (action,) = wanted(state, actions.RestartServer)
+    assert isinstance(action, actions.RestartServer)
+    assert action.upstream == upstream
+
+
+@pytest.mark.parametrize("kind", [actions.Rewind, Clone])
 def test_what_was_made_of_the_leaders_data_is_compared_with_it(kind: type) -> None:
     made = observe(following(standby(upstream="")), facts.ActionEnded(kind(OF_LEADER), DONE, NOW))
     assert made.checked_in == TERM
@@ -245,12 +337,24 @@ def test_whoever_led_last_in_synchronous_mode_may_lead_though_its_roster_left_it
 )
 def test_nothing_at_risk_is_said_only_of_a_timeline_that_is_here(timeline: int, term: int, at_risk: int | None) -> None:
     """Its own was begun in TERM, and the last leader led in a later one."""
-    status = Status(Lsn(900), Timeline(timeline), timeline_term=Term(term))
-    before = following(standby(birth=NOTE), cluster(status=status, term=Term(7)))
-    assert before.cluster is not None
-    state = observe(before, facts.ClusterSeen(before.cluster._replace(revision=21, leader=None)))
-    assert state.passage is not None
-    record = record_of(state.passage.marked(own_lsn=Lsn(1000)), "b", WallTime(0.0), {})
-    assert record.at_risk_bytes == at_risk
-    lacking = record_of(state.passage.marked(own_lsn=Lsn(880)), "b", WallTime(0.0), {})
-    assert lacking.at_risk_bytes == 20
+    passage = after_loss(Status(Lsn(900), Timeline(timeline), {}, TERM_WRITTEN_IN + 1, timeline_term=Term(term)))
+    assert record_of(passage.marked(own_lsn=Lsn(1000)), "b", WallTime(0.0), {}).at_risk_bytes == at_risk
+    assert record_of(passage.marked(own_lsn=Lsn(880)), "b", WallTime(0.0), {}).at_risk_bytes == 20
+
+
+def test_what_is_at_risk_is_not_known_where_the_last_leader_told_nothing_and_another_ones_position_stands() -> None:
+    passage = after_loss(Status(Lsn(900), TIMELINE, {}, TERM_WRITTEN_IN - 1, timeline_term=TERM))
+    for own_lsn in (880, 1000):
+        assert record_of(passage.marked(own_lsn=Lsn(own_lsn)), "b", WallTime(0.0), {}).at_risk_bytes is None
+
+
+TERM_WRITTEN_IN = 11
+"""Revision in which the last leader took the key."""
+
+
+def after_loss(status: Status) -> Passage:
+    view = cluster(status=status, term=Term(7), term_revision=TERM_WRITTEN_IN)
+    lost = facts.ClusterSeen(view._replace(revision=view.revision + 1, leader=None))
+    passage = observe(following(standby(birth=NOTE), view), lost).passage
+    assert passage is not None
+    return passage

@@ -12,7 +12,7 @@ from hamgr.core.actions import Upstream
 from hamgr.core.units import Lsn, Timeline
 from hamgr.postgres import control, history, lineage, source, wal
 from hamgr.postgres.config import ServerConfig
-from hamgr.postgres.errors import Diverged, RewindFailed, ServerError, WalGone
+from hamgr.postgres.errors import Diverged, Forked, RewindFailed, ServerError, WalGone
 from hamgr.postgres.server import LocalServer
 
 
@@ -86,15 +86,15 @@ async def test_rewind_of_a_server_that_did_not_diverge_changes_nothing(lab: Lab)
     assert (two.config.data_dir / "standby.signal").exists()
 
 
-async def twins_of_one_position(lab: Lab, **more: Any) -> tuple[LocalServer, LocalServer]:
-    """As `twins`; even the history files of both are the same."""
+async def twins_of_one_position(lab: Lab, *, rows: int = 10, **more: Any) -> tuple[LocalServer, LocalServer]:
+    """As `twins`; even the history files of both are the same. `rows`: how many the running one writes."""
     one = await lab.primary(**more)
     two = await lab.standby(one)
     await one.stop(10.0)
     await two.stop(10.0)
     for server in (two, one):
         assert await promote_alone(server, 1) == 2
-        await insert(server, 1 if server is two else 10)
+        await insert(server, 5 if server is two else rows)
         if server is two:
             await server.stop(10.0)
     histories = [(server.config.data_dir / "pg_wal/00000002.history").read_text() for server in (one, two)]
@@ -117,7 +117,7 @@ async def let_in_replicas_only(server: LocalServer) -> None:
 
 async def test_twins_promoted_from_the_same_position_are_told_apart_by_their_wal(lab: Lab) -> None:
     one, two = await twins_of_one_position(lab)
-    with pytest.raises(Diverged, match="other WAL"):
+    with pytest.raises(Forked, match="other WAL"):
         await two.check_history(at(one))
     with pytest.raises(RewindFailed):
         await two.rewind(at(one))
@@ -126,22 +126,31 @@ async def test_twins_promoted_from_the_same_position_are_told_apart_by_their_wal
 async def test_twins_are_told_apart_also_where_only_replication_is_let_in(lab: Lab) -> None:
     one, two = await twins_of_one_position(lab)
     await let_in_replicas_only(one)
-    with pytest.raises(Diverged, match="other WAL"):
+    with pytest.raises(Forked, match="other WAL"):
         await two.check_history(at(one))
 
 
-async def test_twins_are_told_apart_after_one_went_on_to_the_next_timeline_in_the_same_segment(lab: Lab) -> None:
-    """Its archiver has given the segment in which the timeline was left another name, and the next one has a copy."""
-    one, two = await twins_of_one_position(lab, parameters={"archive_mode": "on", "archive_command": "false"})
+@pytest.mark.parametrize("rows", [1, 10], ids=["the longer one", "the shorter one"])
+async def test_twins_are_told_apart_after_one_went_on_to_the_next_timeline(lab: Lab, rows: int) -> None:
+    """Its archiver has given the segment in which the timeline was left another name, and the next one has a copy.
+
+    pg_rewind would take what both wrote on that timeline for the same.
+    """
+    archiving = {"archive_mode": "on", "archive_command": "false"}
+    one, two = await twins_of_one_position(lab, rows=rows, parameters=archiving)
     # Stopped in order it would leave the segment, for the archiver's sake.
     await lab.guard_of(one).kill_tree()
     one = await lab.again(one)
     assert await promote_alone(one, 2) == 3
+    await one.checkpoint(30.0)
     end = (await two.stopped_position()).lsn
     left = wal.segment_name(Timeline(2), end // wal.DEFAULT_SEGMENT, wal.DEFAULT_SEGMENT)
     assert (one.config.data_dir / "pg_wal" / f"{left}.partial").exists()
-    with pytest.raises(Diverged, match="other WAL"):
+    with pytest.raises(Forked, match="other WAL"):
         await two.check_history(at(one))
+    with pytest.raises(RewindFailed) as caught:
+        await two.rewind(at(one))
+    assert not caught.value.directory_touched
 
 
 async def outlived(lab: Lab) -> tuple[LocalServer, LocalServer]:

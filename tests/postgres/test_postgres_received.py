@@ -140,7 +140,12 @@ async def test_restarted_replica_is_on_the_timeline_that_it_received_on_before_a
     await insert(two, 1000)
     committed = await acknowledged(two, "three")
     await three.apply_config(DELAYED, None)
-    three = await killed_and_alone(lab, three)
+    await lab.guard_of(three).kill_tree()
+    three = await lab.again(three)
+    stopped = await three.stopped_position()
+    assert stopped.timeline == 2
+    assert stopped.lsn > committed
+    await three.start_standby(Upstream())
     found = await three.received()
     assert await replayed(three) < promotion.lsn
     assert found.timeline == 2
@@ -172,6 +177,8 @@ async def test_replica_that_knows_of_a_timeline_and_received_nothing_on_it_is_no
     found = await two.received()
     assert found.timeline == 1
     assert found.lsn > committed
+    await lab.guard_of(two).kill_tree()
+    assert (await two.stopped_position()).timeline == 1
 
 
 async def test_replica_that_streamed_since_its_start_is_not_read_from_disk(

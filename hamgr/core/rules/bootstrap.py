@@ -71,7 +71,7 @@ def _was_primary(scene: Scene) -> bool:
     server = scene.server
     if server.is_alive:
         return server.is_primary
-    return server.control is not None and server.control.was_primary
+    return server.was_primary
 
 
 def heirs_at_birth(scene: Scene) -> tuple[str, ...]:

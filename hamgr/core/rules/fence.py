@@ -38,8 +38,7 @@ def remains(scene: Scene) -> Verdict | None:
     before anything else is done, above all before the key is given up.
     """
     crash = scene.state.crash
-    control = scene.server.control
-    was_primary = scene.server.written_lsn > 0 or (control is not None and control.was_primary)
+    was_primary = scene.server.written_lsn > 0 or scene.server.was_primary
     if crash is None or crash.examined_at is not None or not scene.is_server_down or not was_primary:
         return None
     return Verdict(because(Code.EXAMINING_CRASH), (ExamineCrash(scene.server.written_lsn),))

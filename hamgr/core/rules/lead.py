@@ -144,8 +144,7 @@ def _start(scene: Scene) -> StartPrimary | StartStandby:
     """What was a primary goes on as one. A replica's data (elected, and stopped before its promotion) starts in
     recovery and is promoted then: out of recovery it would write a second history onto the old timeline.
     """
-    control = scene.server.control
-    if control is not None and control.was_primary:
+    if scene.server.was_primary:
         return StartPrimary(scene.view.term)
     return StartStandby(Upstream())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hamgr.core import births
 from hamgr.core.actions import Lane, Reinitialize, RestartServer, Upstream
 from hamgr.core.reasons import Code, because
 from hamgr.core.scene import Scene, Verdict, upstream_of
@@ -14,11 +15,12 @@ def restart(scene: Scene) -> Verdict | None:
     if order is None or not (scene.server.is_primary or scene.server.is_replica):
         return None
     leads = scene.leads and scene.server.is_primary
+    follows = not leads and births.is_of_leaders_history(scene)
     action = RestartServer(
         order_id=order.order_id,
         stop_budget_s=scene.policy.primary_stop_timeout_s,
         as_primary_in=scene.view.term if leads else None,
-        upstream=Upstream() if leads else scene.upstream,
+        upstream=scene.upstream if follows else Upstream(),
     )
     return Verdict(because(Code.ORDER, kind="restart"), (action,))
 

@@ -13,6 +13,9 @@ ELECTION_TAKES_S = 5.0
 
 STORE_MAY_ANSWER_S = 1.0
 
+UNANSWERED = ("timeout", "broken")
+"""Codes of a start that failed where the leader did not answer, or let this member not in."""
+
 SUSPECT_AFTER_S = 1.0
 """A replica that has not streamed for this long has its history compared with the leader's."""
 
@@ -49,7 +52,7 @@ def clone(scene: Scene) -> Verdict | None:
     """No data yet (or what there is cannot be mended): copy it from the leader."""
     has_none = scene.server.data_dir in (DataDir.EMPTY, DataDir.UNFINISHED)
     may_not_rewind = scene.state.diverged and not scene.policy.use_pg_rewind
-    if not has_none and not scene.state.must_clone and not may_not_rewind:
+    if not has_none and not scene.state.must_clone and not may_not_rewind and not births.has_forked(scene):
         return None
     source = _clone_source(scene)
     if source is None and (scene.server.is_alive or (not has_none and not scene.other_leader)):
@@ -74,17 +77,28 @@ def start(scene: Scene) -> Verdict | None:
             return Verdict(because(Code.WAIT_LEADER, why=f"{leader.name} is not a primary yet"))
         return _when_ready(scene, because(Code.REWINDING, leader=leader.name), Rewind(leader))
     needs_check = _may_have_diverged(scene)
-    if needs_check and leader.name and not _is_primary_ready(scene):
-        return Verdict(because(Code.WAIT_LEADER, why=f"{leader.name} is not a primary yet"))
+    if needs_check and leader.name and not _can_be_asked(scene):
+        if scene.server.was_primary:
+            return Verdict(because(Code.WAIT_LEADER, why=f"{leader.name} is not a primary yet"))
+        # It serves reads meanwhile, and is compared before it streams.
+        return _when_ready(scene, because(Code.STARTING_STANDBY, leader="nobody yet"), StartStandby(Upstream()))
     if needs_check and not leader.name and (wait_until := _election_ends_by(scene)) is not None:
         return Verdict(because(Code.WAIT_LEADER, why="an election is on"), wake_at=wait_until)
     action = StartStandby(leader, check_history=needs_check and bool(leader.host))
     return _when_ready(scene, because(Code.STARTING_STANDBY, leader=leader.name or "nobody yet"), action)
 
 
+def _can_be_asked(scene: Scene) -> bool:
+    """The leader runs as a primary; and a replica that it did not answer, or let in, makes its next try by itself."""
+    failure = scene.state.failure(StartStandby.__name__)
+    was_silent = failure is not None and failure.code in UNANSWERED
+    return _is_primary_ready(scene) and (not was_silent or scene.server.was_primary)
+
+
 def start_without_store(scene: Scene) -> Verdict | None:
-    """etcd does not answer and this member's server is down: it starts as a standby of whomever it followed, so that it
-    serves reads. It cannot be wrong: a standby acknowledges nothing, and where it has diverged shows once etcd is back.
+    """etcd does not answer and this member's server is down: it starts as a standby, so that it serves reads, and goes
+    on streaming from whomever it followed. A former primary follows nobody: whom it followed before it was promoted may
+    lead another timeline of the same number.
     """
     state = scene.state
     is_lost = state.cluster is None or not state.lease.lease_id
@@ -95,6 +109,8 @@ def start_without_store(scene: Scene) -> Verdict | None:
     wait_until = after(state.store_failed_at, STORE_MAY_ANSWER_S)
     if scene.now < wait_until:
         return Verdict(because(Code.STORE_DOWN, error=state.store_error), wake_at=wait_until)
+    if scene.server.was_primary:
+        return _when_ready(scene, because(Code.STARTING_STANDBY, leader="nobody yet"), StartStandby(Upstream()))
     return _when_ready(scene, because(Code.STARTING_STANDBY, leader="whom it followed before"), StartStandby(None))
 
 
@@ -115,19 +131,13 @@ def follow(scene: Scene) -> Verdict | None:
         return None
     if scene.state.diverged:
         return _when_ready(scene, because(Code.DIVERGED, leader=leader.name), StopServer(_stop_budget(scene)))
+    if not births.is_of_leaders_history(scene):
+        return _compare_first(scene, leader)
     if server.upstream != leader.address:
-        if not _is_of_leaders_history(scene):
-            return _compare_first(scene, leader)
         return _when_ready(scene, because(Code.REDIRECTING, leader=leader.name), Follow(leader))
     if server.streaming:
         return Verdict(because(Code.FOLLOWING, leader=leader.name))
     return _not_streaming(scene, leader)
-
-
-def _is_of_leaders_history(scene: Scene) -> bool:
-    """Proven: by the notes of both on their timeline, or because its WAL was compared since this leader leads."""
-    is_of_its_timeline = births.is_of_timeline_of(scene.server, scene.leader_member)
-    return is_of_its_timeline or scene.state.checked_in == scene.view.term
 
 
 def _compare_first(scene: Scene, leader: Upstream) -> Verdict:
@@ -161,7 +171,7 @@ def _may_have_diverged(scene: Scene) -> bool:
         return False
     if handed is not None and handed.offered_at is not None and control.was_shut_down_cleanly:
         return False
-    return control.was_primary or (bool(scene.upstream.name) and not _is_of_leaders_history(scene))
+    return scene.server.was_primary or (bool(scene.upstream.name) and not births.is_of_leaders_history(scene))
 
 
 def _is_primary_ready(scene: Scene) -> bool:
