@@ -250,7 +250,7 @@ def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> 
 
 
 def _last_told_lsn(view: ClusterView) -> Lsn | None:
-    """The position that the last leader wrote into its status; None: it has written none, and that of another stands."""
+    """The position that the last leader wrote; None: it has written none, and the status is of another one."""
     is_of_last_leader = view.status.mod_revision > view.term_revision
     return (view.status.optime or None) if is_of_last_leader else None
 
