@@ -48,6 +48,7 @@ RULES: tuple[Rule, ...] = (
     lifecycle.replaced,
     lifecycle.stop_without_store,
     repair.start_without_store,
+    repair.leave_without_store,
     lease.need_view,
     lease.need_lease,
     repair.unusable_data,

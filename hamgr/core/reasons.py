@@ -73,6 +73,7 @@ class Code(Enum):
     REWINDING = "rewinding"
     REDIRECTING = "redirecting"
     LEAVING = "leaving"
+    LEFT_ALONE = "left_alone"
     NOT_STREAMING = "not_streaming"
     ORDER = "order"
     BACKING_OFF = "backing_off"

@@ -87,6 +87,7 @@ GOING_ON = frozenset(
         Code.REWINDING,
         Code.REDIRECTING,
         Code.LEAVING,
+        Code.LEFT_ALONE,
         Code.ORDER,
     }
 )

@@ -78,6 +78,7 @@ SENTENCES: dict[Code, str] = {
     Code.REWINDING: "rewinding onto the history of {leader}",
     Code.REDIRECTING: "pointing the server at {leader}",
     Code.LEAVING: "receiving no more until its WAL has been compared with that of {leader}",
+    Code.LEFT_ALONE: "receiving no more: neither etcd nor a leader says whom to follow",
     Code.NOT_STREAMING: "running, but not streaming from {leader} yet",
     Code.ORDER: "carrying out the order to {kind}",
     Code.BACKING_OFF: "trying again in {left_s} s: {text}",

@@ -51,6 +51,12 @@ class WalGone(ServerBroken):
     code = "wal_gone"
 
 
+class WalUnreadable(ServerBroken):
+    """No record stands on the local disk where the control file says that one does."""
+
+    code = "wal_unreadable"
+
+
 class DiskFull(ServerBroken):
     """No space left on a file system of the server."""
 

@@ -12,21 +12,13 @@ from hamgr.core.actions import Upstream
 from hamgr.core.quorum import SyncRule
 from hamgr.core.server import Birth, ServerIdentity
 from hamgr.core.units import Lsn, Timeline
-from hamgr.postgres import clone, configuration, control, process, programs, receiver, source
+from hamgr.postgres import clone, configuration, control, errors, process, programs, receiver, source
 from hamgr.postgres import promote as promotion
 from hamgr.postgres import rewind as rewinding
 from hamgr.postgres import sql as sql_access
 from hamgr.postgres.config import LogicalSlots, ServerConfig, Value, find_bin_dir, with_logins_of
 from hamgr.postgres.disk import Disk
-from hamgr.postgres.errors import (
-    Diverged,
-    Forked,
-    RewindFailed,
-    ServerBroken,
-    ServerError,
-    ServerRefused,
-    ServerUnavailable,
-)
+from hamgr.postgres.errors import Diverged, RewindFailed, ServerBroken, ServerError, ServerRefused, ServerUnavailable
 from hamgr.postgres.logical_slots import LogicalSlotKeeper
 from hamgr.postgres.parent import Parent
 from hamgr.postgres.sentry import WatchedPage, ensure_sentry
@@ -86,9 +78,11 @@ class LocalServer(SeenServer):
         """The server runs in recovery, accepts reading connections and streams from `upstream` if it names a host.
 
         None: from where it was told to stream before. Raises ServerUnavailable if it does not accept connections in
-        time; it goes on starting.
+        time; it goes on starting. Raises ServerRefused where it never could, for want of WAL and of an upstream.
         """
         found = await control.read_control(self.bin_dir, self.config.data_dir)
+        if upstream is not None and not upstream.host:
+            await self.refuse_without_wal(found.file)
         if upstream is not None:
             await self.disk.run(lambda: configuration.write_upstream(self.config, upstream), "write the upstream")
         await self._write_start_files(standby=True, floors=found.floors)
@@ -274,8 +268,8 @@ class LocalServer(SeenServer):
         await self.disk.run(lambda: configuration.write_passfile(self.config), "write the passfile")
         try:
             await self.check_history(upstream)
-        except Forked as error:
-            raise RewindFailed(f"pg_rewind goes by numbers, and it {error}", directory_touched=False) from error
+        except (errors.Forked, errors.WalUnreadable) as error:
+            raise RewindFailed(f"not a case for pg_rewind: {error}", directory_touched=False) from error
         except Diverged as error:
             if await rewinding.rewind(self.config, self._version, self.bin_dir, self.disk, upstream):
                 return True

@@ -9,7 +9,7 @@ from pathlib import Path
 from psycopg.rows import TupleRow
 
 from hamgr.core.actions import Upstream
-from hamgr.core.server import ServerIdentity, ServerView
+from hamgr.core.server import ControlFile, ServerIdentity, ServerView
 from hamgr.core.units import Lsn, Timeline
 from hamgr.postgres import control, health, history, lineage, process, source, wal
 from hamgr.postgres import sql as sql_access
@@ -209,6 +209,18 @@ class SeenServer:
         # Of a replica the control file knows the timeline of its last restart point; it may have received on a newer.
         *newer, _ = lineage.ways_on(lineage.Position(base.timeline, base.lsn), await self._histories())
         return await self._end_of_ways(newer) or await self._position(base, start)
+
+    async def refuse_without_wal(self, found: ControlFile) -> None:
+        """The stopped server's WAL suffices for it to serve reads without an upstream. Raises ServerRefused if not.
+
+        What pg_rewind left, or a copy whose first start was cut short, needs WAL that only its source has.
+        """
+        timeline, needed = found.min_recovery_timeline, found.min_recovery_lsn
+        began = max(found.checkpoint_lsn, lineage.start_of(timeline, await self._histories()))
+        if needed <= began or self.config.parameters.get("restore_command"):
+            return
+        if (await self._position(wal.Base(timeline, began, False), Lsn(0))).lsn < needed:
+            raise ServerRefused(f"needs WAL up to {needed} from a primary before it can serve anybody")
 
     async def _position(self, base: wal.Base, start: Lsn) -> lineage.Position:
         data_dir = self.config.data_dir

@@ -11,7 +11,7 @@ from pathlib import Path
 from hamgr.core.server import ControlFile
 from hamgr.core.units import Lsn, Timeline
 from hamgr.postgres import programs
-from hamgr.postgres.errors import ServerBroken
+from hamgr.postgres.errors import WalUnreadable
 from hamgr.postgres.lineage import Position
 
 PAGE = 8192
@@ -94,7 +94,7 @@ async def wal_end(
     `present`: see `end_of_segments`. `start`: a position that was written since this host booted, so that little is
     read; 0: unknown, read from `base`. Both `start` and a replica's received position can be greater than what is
     returned, by a part of the record that follows.
-    Raises ServerBroken if no record can be read where there must be one.
+    Raises WalUnreadable if no record can be read where there must be one.
     """
     if start > base.lsn + BACK_OFF:
         near = Lsn((start - BACK_OFF) // PAGE * PAGE)
@@ -105,7 +105,7 @@ async def wal_end(
             return end
     end, said = await _dump(bin_dir, data_dir, base.timeline, base.lsn, present, segment, timeout_s)
     if not end and base.is_record:
-        raise ServerBroken(f"no valid WAL record at the checkpoint {base.lsn}: {said}")
+        raise WalUnreadable(f"no valid WAL record at the checkpoint {base.lsn}: {said}")
     return max(end, base.lsn)
 
 
@@ -186,6 +186,6 @@ def segment_name(timeline: Timeline, number: int, segment: int) -> str:
 def segment_size(data_dir: Path) -> int:
     """Size of a WAL segment in bytes, from the files themselves. Blocking."""
     for path in (data_dir / "pg_wal").iterdir():
-        if re.fullmatch(r"[0-9A-F]{24}", path.name):
-            return path.stat().st_size
+        if re.fullmatch(r"[0-9A-F]{24}", path.name) and (size := path.stat().st_size):
+            return size
     return DEFAULT_SEGMENT

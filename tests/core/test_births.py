@@ -358,3 +358,38 @@ def after_loss(status: Status) -> Passage:
     passage = observe(following(standby(birth=NOTE), view), lost).passage
     assert passage is not None
     return passage
+
+
+# -- without etcd ----------------------------------------------------------------------------------------------
+
+
+def cut_off(**rest: Any) -> State:
+    """`b`, which cannot reach etcd and whose stream has ended."""
+    state = following(standby(streaming=False, birth=NOTE), store_failed_at=Instant(NOW - 2.0))
+    return state._replace(**rest)
+
+
+def test_a_replica_whose_stream_has_ended_waits_for_nobody_to_come_back_at_the_same_address() -> None:
+    state = cut_off()
+    assert wanted(state, Follow) == [Follow(NOBODY)]
+    left = state._replace(server=replace(state.server, upstream=""))
+    assert not wanted(left, Follow)
+    assert wanted(left._replace(store_failed_at=None), Follow) == [Follow(OF_LEADER)]
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        {"store_failed_at": Instant(NOW - 0.5)},
+        {"server": standby(birth=NOTE)},
+        {"policy": Policy(pause=True)},
+        {"promised_until": after(NOW, Policy().ttl_s - 1.0)},
+    ],
+    ids=["not for long", "streaming", "paused", "asked by a leader that has no etcd"],
+)
+def test_it_goes_on_while(rest: dict[str, Any]) -> None:
+    assert not wanted(cut_off(**rest), Follow)
+
+
+def test_a_leader_that_asks_no_more_is_waited_for_no_longer() -> None:
+    assert wanted(cut_off(promised_until=after(NOW, Policy().ttl_s - 9.0)), Follow) == [Follow(NOBODY)]

@@ -16,6 +16,9 @@ STORE_MAY_ANSWER_S = 1.0
 UNANSWERED = ("timeout", "broken")
 """Codes of a start that failed where the leader did not answer, or let this member not in."""
 
+MISSED_ASKINGS = 3
+"""A leader that has not asked for so many rounds is not one that leads without etcd."""
+
 SUSPECT_AFTER_S = 1.0
 """A replica that has not streamed for this long has its history compared with the leader's."""
 
@@ -114,6 +117,31 @@ def start_without_store(scene: Scene) -> Verdict | None:
     return _when_ready(scene, because(Code.STARTING_STANDBY, leader="whom it followed before"), StartStandby(None))
 
 
+def leave_without_store(scene: Scene) -> Verdict | None:
+    """Nobody says whom to follow, and the stream has ended: whom it followed may be back with the data of another
+    primary, under the same timeline, before this member hears of that one.
+    """
+    if not _is_left_alone(scene) or not scene.server.upstream:
+        return None
+    return _when_ready(scene, because(Code.LEFT_ALONE), Follow(Upstream()))
+
+
+def _is_left_alone(scene: Scene) -> bool:
+    """etcd does not answer, no leader asks for a promise, and the server is a replica that does not stream."""
+    state, server = scene.state, scene.server
+    if state.store_failed_at is None or not server.is_replica or server.streaming or scene.policy.pause:
+        return False
+    return scene.now >= max(after(state.store_failed_at, STORE_MAY_ANSWER_S), _asked_lately(scene))
+
+
+def _asked_lately(scene: Scene) -> Instant:
+    """Until when a leader without etcd, which asks for promises as often as it would renew, counts as one that asks."""
+    promised_until, policy = scene.state.promised_until, scene.policy
+    if promised_until is None:
+        return Instant(0.0)
+    return after(promised_until, MISSED_ASKINGS * policy.renew_interval_s - policy.ttl_s)
+
+
 def _election_ends_by(scene: Scene) -> Instant | None:
     """While others elect, a former primary waits: to start now and to be rewound then would take longer."""
     vacancy = scene.state.vacancy
@@ -134,6 +162,8 @@ def follow(scene: Scene) -> Verdict | None:
     if not births.is_of_leaders_history(scene):
         return _compare_first(scene, leader)
     if server.upstream != leader.address:
+        if _is_left_alone(scene):
+            return Verdict(because(Code.LEFT_ALONE))
         return _when_ready(scene, because(Code.REDIRECTING, leader=leader.name), Follow(leader))
     if server.streaming:
         return Verdict(because(Code.FOLLOWING, leader=leader.name))
