@@ -27,7 +27,8 @@ from hamgr.settings import parse_dynamic
 
 FOLLOW_POLL_S = 0.01
 FOLLOW_LIMIT_S = 60.0
-ORDER_LIMIT_S = 24 * 3600.0
+ORDER_LIMIT_S = 600.0
+"""How long an order that names no time is waited for."""
 
 
 class Port:

@@ -21,7 +21,7 @@ from hamgr.api.orders import Refusal
 from hamgr.api.port import AgentPort, Answer, Unavailable
 from hamgr.api.reply import Reply, json_reply, text_reply
 from hamgr.api.safe import Desk
-from hamgr.api.unsafe import ASKED_BY_MEMBERS, HANDLERS, Handler
+from hamgr.api.unsafe import ASKED_BY_MEMBERS, HANDLERS, WAITS_AS_TOLD, Handler
 from hamgr.core.health import CHECK_OF_PATH
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -87,7 +87,7 @@ class Api:
             return text_reply(denial.code, denial.text, realm)
         try:
             raw = await self._body(request)
-            async with asyncio.timeout(self.config.order_timeout_s):
+            async with asyncio.timeout(None if path in WAITS_AS_TOLD else self.config.order_timeout_s):
                 return _shown(await handler(self._port, raw))
         except Refusal as refusal:
             return text_reply(refusal.code, refusal.text)

@@ -96,3 +96,6 @@ HANDLERS: Mapping[str, Mapping[str, Handler]] = {
 
 ASKED_BY_MEMBERS = frozenset({"/failsafe"})
 """What members ask of each other while etcd is gone."""
+
+WAITS_AS_TOLD = frozenset({"/restart"})
+"""Answered when the order has ended, or after the time that it names."""

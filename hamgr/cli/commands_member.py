@@ -59,7 +59,7 @@ def restart(
     _confirm("restart", members, force=force)
     options = {"postgres_version": pg_version, "timeout": timeout_s, "restart_pending": pending or None}
     body = {key: value for key, value in options.items() if value is not None}
-    bound_s = RESTART_TIMEOUT_S if timeout_s is None else timeout_s + ORDER_TIMEOUT_S
+    bound_s = (timeout_s or RESTART_TIMEOUT_S) + ORDER_TIMEOUT_S
     failed: list[str] = []
     for number, member in enumerate(members, start=1):
         if _order(site, member, "restart", "/restart", body, bound_s):

@@ -6,7 +6,7 @@ import asyncio
 import json
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -157,6 +157,28 @@ async def test_order_that_does_not_end_is_503_and_unknown(serve: Serve, agent: F
     async with aiohttp.ClientSession() as session, session.post(address_of(running, "/reload")) as answer:
         assert answer.status == 503
         assert "unknown" in await answer.text()
+
+
+async def test_a_restart_is_waited_for_beyond_the_limit_of_other_orders(serve: Serve, agent: FakeAgent) -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(kind: str, options: Mapping[str, Any]) -> Answer:
+        begun.set()
+        await release.wait()
+        return Answer(200, f"{kind}ed successfully")
+
+    async def endless() -> Answer:
+        await asyncio.Event().wait()
+        return Answer(200)
+
+    agent.order, agent.reload = slow, endless  # type: ignore[method-assign]
+    running = await serve(ApiConfig(port=0, order_timeout_s=0.1))
+    async with aiohttp.ClientSession() as session:
+        restart = asyncio.create_task(send(session, address_of(running, "/restart")))
+        await asyncio.wait_for(begun.wait(), DEADLINE_S)
+        assert await send(session, address_of(running, "/reload")) == 503, "given later, and its limit is over"
+        release.set()
+        assert await restart == 200
 
 
 async def test_health_is_answered_while_an_order_is_under_way(serve: Serve, agent: FakeAgent) -> None:
