@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from hamgr.agent.journal import LOGGER
 from hamgr.core.routes import Routes
+from hamgr.core.units import Instant
 from hamgr.routing import haproxy, pgbouncer
 from hamgr.routing.errors import RouteError
 from hamgr.routing.haproxy import Balancer
 from hamgr.routing.pgbouncer import Pool
-from hamgr.routing.release import OwnServer
+from hamgr.routing.release import OwnServer, release
 from hamgr.routing.session import session
 
 NOWHERE = OwnServer("", 0)
@@ -24,6 +25,7 @@ class Front:
     pools: tuple[Pool, ...] = ()
     balancers: tuple[Balancer, ...] = ()
     own: OwnServer = NOWHERE
+    _released: dict[str, Instant] = field(default_factory=dict)
     _looked_at: set[str] = field(default_factory=set)
     _leaving: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -32,6 +34,20 @@ class Front:
         """As decisions know it."""
         has_targets = any(pool.target_file for pool in self.pools)
         return Routes(bool(self.pools), has_targets, bool(self.balancers))
+
+    def not_released_since(self, verified_at: Instant) -> tuple[Pool, ...]:
+        """The pools that were not released since that verification: one released may be paused by an operator since."""
+        return tuple(pool for pool in self.pools if self._released.get(str(pool)) != verified_at)
+
+    async def release(self, pool: Pool, verified_at: Instant) -> str:
+        """As hamgr.routing.release has it, for that verification."""
+        remark = await release(pool, self.own)
+        self._released[str(pool)] = verified_at
+        return remark
+
+    def forget_releases(self) -> None:
+        """All pools are to be released again: they are about to be held."""
+        self._released.clear()
 
     def leave_soon(self, me: str) -> None:
         """The load balancers are told, beside what goes on, that the server here ends. Nothing depends on it."""

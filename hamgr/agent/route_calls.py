@@ -11,7 +11,7 @@ from hamgr.agent.world import World
 from hamgr.core import actions
 from hamgr.core.result import Outcome, Result
 from hamgr.core.route_outcomes import RouteNotes
-from hamgr.routing import haproxy, pgbouncer, release, targets
+from hamgr.routing import haproxy, pgbouncer, targets
 from hamgr.routing.errors import RouteError
 from hamgr.routing.pgbouncer import Pool
 from hamgr.routing.session import session
@@ -22,6 +22,7 @@ async def hold_pools(world: World, _action: actions.HoldPools) -> Outcome:
     if not _leads_on(world):
         return NOT_ENTITLED
     pools = world.front.pools
+    world.front.forget_releases()
     ended = await _each(pgbouncer.hold(pool) for pool in pools)
     if not _leads_on(world):
         await _each(_resumed(pool) for pool in pools)
@@ -40,9 +41,11 @@ async def _resumed(pool: Pool) -> None:
         await pgbouncer.resume(pool, console)
 
 
-async def release_pools(world: World, _action: actions.ReleasePools) -> Outcome:
+async def release_pools(world: World, action: actions.ReleasePools) -> Outcome:
+    """When it is tried again, for a pool that failed, those that went well are left alone."""
     front = world.front
-    ended = await _each(release.release(pool, front.own) for pool in front.pools)
+    due = front.not_released_since(action.verified_at)
+    ended = await _each(front.release(pool, action.verified_at) for pool in due)
     if not _problems(ended):
         await front.look_at_settings()
     return _outcome(ended, "")

@@ -67,6 +67,26 @@ async def test_a_pool_that_is_gone_does_not_keep_the_other_from_being_held(bounc
         assert await port_of(client) == bouncer.own.port
 
 
+async def test_a_pool_that_is_gone_does_not_have_the_other_released_again(bouncer: Pgbouncer) -> None:
+    """Not before the next verification or hold. It refuses RESUME where nothing is paused, and PAUSE where it is."""
+    bench = bench_with(bouncer, replace(bouncer.pool, port=free_port()))
+
+    async def release(verified_at: float) -> None:
+        ended = await execute(bench.world, actions.ReleasePools(TERM, Instant(verified_at)))
+        assert ended.result is Result.FAILED
+
+    await release(1.0)
+    await bouncer.admin("PAUSE")
+    await release(1.0)
+    await bouncer.admin("RESUME")
+    await bouncer.admin("PAUSE")
+    await release(2.0)
+    await bouncer.admin("PAUSE")
+    await execute(bench.world, actions.HoldPools(3))
+    await release(2.0)
+    await bouncer.admin("PAUSE")
+
+
 def releasing() -> State:
     """The key is given up, and etcd has not answered yet."""
     return leading(under_way=(UnderWay(actions.ReleaseLeader(TERM), Instant(1.0)),))
