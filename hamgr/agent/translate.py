@@ -12,7 +12,7 @@ from typing import Any
 
 from hamgr.agent.front import Front
 from hamgr.agent.peers import PeerAccess
-from hamgr.api.config import ApiBroken, ApiConfig, Network
+from hamgr.api.config import ApiBroken, ApiConfig
 from hamgr.core.cluster import Tags
 from hamgr.core.policy import Policy
 from hamgr.core.state import Myself
@@ -32,6 +32,7 @@ from hamgr.settings import (
     Role,
     Settings,
     TagsSection,
+    is_network,
 )
 from hamgr.version import VERSION
 
@@ -172,7 +173,8 @@ def api_config(settings: Settings) -> ApiConfig:
         keyfile_password=_plain(section.keyfile_password),
         cafile=_path(section.cafile),
         verify_client=section.verify_client,
-        allowlist=tuple(_network(text) for text in section.allowlist),
+        allowlist=tuple(ip_network(entry, strict=False) for entry in section.allowlist if is_network(entry)),
+        allowed_hosts=tuple(entry for entry in section.allowlist if not is_network(entry)),
         allowlist_include_members=section.allowlist_include_members,
         extra_headers=section.http_extra_headers,
     )
@@ -250,7 +252,3 @@ def _plain(secret: Any) -> str:
 
 def _path(text: str) -> Path | None:
     return Path(text) if text else None
-
-
-def _network(text: str) -> Network:
-    return ip_network(text, strict=False)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hmac
-import socket
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from hamgr.api.config import ApiBroken, ApiConfig
+from hamgr.api.names import Names, plain_address
 from hamgr.core.cluster import Member
-
-RESOLVE_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +32,24 @@ class Caller:
     authorization: str | None
 
 
-async def denial_of(config: ApiConfig, caller: Caller, members: Iterable[Member]) -> Denial | None:
+async def denial_of(config: ApiConfig, caller: Caller, members: Iterable[Member], names: Names) -> Denial | None:
     """Why this caller may not change anything, or None if it may."""
-    if not await _is_allowed_address(config, caller.address, members):
+    if not await _is_allowed_address(config, caller.address, members, names):
         return Denial(403, "Access is denied")
     return _why_unproven(config, caller)
 
 
-def denial_of_member(config: ApiConfig, caller: Caller) -> Denial | None:
+def denial_of_member(config: ApiConfig, caller: Caller, names: Names) -> Denial | None:
     """As `denial_of`, for what members ask of each other.
 
     Where members are let through by their addresses, those are not looked at, as in Patroni: the cluster may not
-    be known and names may not resolve while etcd is gone.
+    be known and names may not resolve while etcd is gone. Nor is a name of the allow-list waited for.
     """
-    if not config.allowlist_include_members and not _is_listed(config, _plain(caller.address)):
-        return Denial(403, "Access is denied")
+    if config.has_allowlist and not config.allowlist_include_members:
+        address = plain_address(caller.address)
+        is_listed = _is_in_networks(config, address) or address in names.last_addresses_of(config.allowed_hosts)
+        if not is_listed:
+            return Denial(403, "Access is denied")
     return _why_unproven(config, caller)
 
 
@@ -73,39 +73,26 @@ def _why_not_authenticated(config: ApiConfig, header: str | None) -> Denial | No
     return None
 
 
-async def _is_allowed_address(config: ApiConfig, address: str, members: Iterable[Member]) -> bool:
-    if not config.allowlist and not config.allowlist_include_members:
+async def _is_allowed_address(config: ApiConfig, address: str, members: Iterable[Member], names: Names) -> bool:
+    if not config.has_allowlist and not config.allowlist_include_members:
         return True
-    caller = _plain(address)
+    caller = plain_address(address)
     if caller is None:
         return False
-    if config.allowlist and _is_listed(config, caller):
+    if _is_in_networks(config, caller):
         return True
-    return config.allowlist_include_members and caller in await _addresses_of(members)
+    hosts = {*config.allowed_hosts, *(_hosts_of(members) if config.allowlist_include_members else ())}
+    literals = {host: plain for host in hosts if (plain := plain_address(host))}
+    return caller in literals.values() or caller in await names.addresses_of(hosts - literals.keys())
 
 
-def _is_listed(config: ApiConfig, caller: str | None) -> bool:
-    """The allow-list holds that address, or there is none."""
-    if not config.allowlist:
-        return True
+def _is_in_networks(config: ApiConfig, caller: str | None) -> bool:
     return caller is not None and any(ip_address(caller) in network for network in config.allowlist)
 
 
-def _plain(address: str) -> str | None:
-    """An address without zone, and as IPv4 where it is one in IPv6's clothes; None: not an address."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
-    return str(mapped or parsed)
-
-
-async def _addresses_of(members: Iterable[Member]) -> frozenset[str]:
-    """The addresses behind the members' REST URLs; a name that does not resolve in time counts for nothing."""
-    hosts = {host for member in members if (host := _host_of(member.api_url))}
-    found = await asyncio.gather(*(_resolve(host) for host in hosts))
-    return frozenset(address for addresses in found for address in addresses)
+def _hosts_of(members: Iterable[Member]) -> frozenset[str]:
+    """Of the members' REST URLs."""
+    return frozenset(host for member in members if (host := _host_of(member.api_url)))
 
 
 def _host_of(url: str) -> str:
@@ -114,18 +101,6 @@ def _host_of(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
-
-
-async def _resolve(host: str) -> tuple[str, ...]:
-    if literal := _plain(host):
-        return (literal,)
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(RESOLVE_TIMEOUT_S):
-            rows = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return ()
-    return tuple(plain for row in rows if (plain := _plain(str(row[4][0]))))
 
 
 def tls_context(config: ApiConfig) -> ssl.SSLContext | None:

@@ -38,6 +38,8 @@ class ApiConfig:
     ciphers: str = ""
     verify_client: VerifyClient = "none"
     allowlist: tuple[Network, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    """Names of the allow-list, which stand for whatever addresses they have when a request comes."""
     allowlist_include_members: bool = False
     extra_headers: Mapping[str, str] = field(default_factory=dict)
     idle_timeout_s: float = 60.0
@@ -49,3 +51,7 @@ class ApiConfig:
     @property
     def is_https(self) -> bool:
         return self.certfile is not None
+
+    @property
+    def has_allowlist(self) -> bool:
+        return bool(self.allowlist or self.allowed_hosts)

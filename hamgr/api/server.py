@@ -17,6 +17,7 @@ from aiohttp import web
 
 from hamgr.api.access import Caller, Denial, denial_of, denial_of_member, tls_context
 from hamgr.api.config import ApiBroken, ApiConfig
+from hamgr.api.names import Names
 from hamgr.api.orders import Refusal
 from hamgr.api.port import AgentPort, Answer, Unavailable
 from hamgr.api.reply import Reply, json_reply, text_reply
@@ -39,6 +40,7 @@ class Api:
 
     def __init__(self, config: ApiConfig, port: AgentPort) -> None:
         self.config = config
+        self.names = Names()
         self._port = port
         self._desk = Desk(port)
         self._safe_paths = frozenset((*CHECK_OF_PATH, *self._desk.at_once, *self._desk.reading))
@@ -99,9 +101,9 @@ class Api:
 
     async def _denial(self, caller: Caller, path: str) -> Denial | None:
         if path in ASKED_BY_MEMBERS:
-            return denial_of_member(self.config, caller)
+            return denial_of_member(self.config, caller, self.names)
         cluster = self._port.snapshot().state.cluster
-        return await denial_of(self.config, caller, cluster.members if cluster else ())
+        return await denial_of(self.config, caller, cluster.members if cluster else (), self.names)
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         try:
@@ -165,6 +167,7 @@ class RunningApi:
             for listener in old:
                 listener.close()
         self._api.config = config
+        self._api.names.look_up(config.allowed_hosts)
 
     async def close(self) -> None:
         """Stop listening and end every connection, requests under way within a second."""
@@ -201,6 +204,8 @@ async def start(config: ApiConfig, port: AgentPort) -> RunningApi:
         # No number: none of the addresses is there yet, as Python 3.13 says it.
         broken.is_retryable = isinstance(problem, socket.gaierror) or problem.errno in (None, errno.EADDRNOTAVAIL)
         raise broken from problem
+    # Known before members ask, which they may do only when no name can be looked up any more.
+    api.names.look_up(config.allowed_hosts)
     return RunningApi(api, factory, [listener])
 
 

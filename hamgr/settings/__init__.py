@@ -1,7 +1,7 @@
 """Configuration: one option table feeds parser, validation, reference page and sample file."""
 
 from hamgr.settings.dynamic import DynamicPostgresql, DynamicSettings, parse_dynamic
-from hamgr.settings.kinds import Address, Listen, parse_seconds
+from hamgr.settings.kinds import Address, Listen, is_network, parse_seconds
 from hamgr.settings.load import load
 from hamgr.settings.postgres import PostgresqlSection, Role
 from hamgr.settings.problem import Problem, SettingsError
@@ -43,6 +43,7 @@ __all__ = [
     "TagsSection",
     "WatchdogSection",
     "effective",
+    "is_network",
     "load",
     "parse_dynamic",
     "parse_seconds",

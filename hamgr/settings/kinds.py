@@ -21,6 +21,7 @@ MAX_LABEL = 63
 WILDCARDS = ("", "*", "0.0.0.0", "::")
 _NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LABEL = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_LABEL}}}")
 _DATABASE = re.compile(r"[A-Za-z0-9_.-]+")
 _PROXY = re.compile(r"[A-Za-z0-9_.:-]+")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)*")
@@ -279,18 +280,30 @@ def parse_backend(value: object) -> str:
 
 
 def parse_networks(value: object) -> tuple[str, ...]:
-    """Addresses and networks (CIDR) that a caller's address is compared with."""
+    """Addresses, networks (CIDR) and names of hosts that a caller's address is compared with."""
     # As text, from the environment, perhaps as YAML's list: ['10.0.0.0/8', '10.0.1.1'].
     parts = value.strip().removeprefix("[").removesuffix("]").split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
-        raise ValueError("is not a list of addresses and networks")
-    networks = tuple(part.strip().strip("'\"") for part in parts)
+        raise ValueError("is not a list of addresses, networks and names of hosts")
+    entries = tuple(part.strip().strip("'\"") for part in parts)
+    if not all(is_network(entry) or _is_host_name(entry) for entry in entries):
+        raise ValueError("holds what is neither address nor network nor the name of a host")
+    return entries
+
+
+def is_network(text: str) -> bool:
+    """An address or a network, not a name."""
     try:
-        for network in networks:
-            ip_network(network, strict=False)
+        ip_network(text, strict=False)
     except ValueError:
-        raise ValueError("holds what is neither address nor network (write a host by its address)") from None
-    return networks
+        return False
+    return True
+
+
+def _is_host_name(text: str) -> bool:
+    """Its last part is no number: that would be an address with a slip in it. Source: RFC 1123, 2.1."""
+    *_, last = labels = text.removesuffix(".").split(".")
+    return all(_LABEL.fullmatch(label) for label in labels) and not last.isdigit()
 
 
 def parse_headers(value: object) -> dict[str, str]:
@@ -367,7 +380,7 @@ NAMES: Mapping[Any, str] = {
     RuntimeSocket: "path or host:port",
     Databases: "list of names",
     BackendName: "name",
-    Networks: "list of networks",
+    Networks: "list of networks and hosts",
     Headers: "mapping",
 }
 """What the reference page calls each kind."""

@@ -115,7 +115,9 @@ class RestapiSection(Section):
         env="RESTAPI_VERIFY_CLIENT",
     )
     allowlist: Networks = option(
-        (), "Addresses and networks that may send requests that change something.", env="RESTAPI_ALLOWLIST"
+        (),
+        "Addresses, networks and names of hosts that may send requests that change something.",
+        env="RESTAPI_ALLOWLIST",
     )
     allowlist_include_members: bool = option(False, "Members may, too.", env="RESTAPI_ALLOWLIST_INCLUDE_MEMBERS")
     http_extra_headers: Headers = option({}, "Headers added to every answer.")

@@ -23,7 +23,7 @@ restapi:
   listen: 0.0.0.0:8008
   connect_address: 10.0.0.11:8008
   authentication: {username: admin, password: secret-rest}
-  allowlist: [10.0.0.0/24, 192.168.1.7]
+  allowlist: [10.0.0.0/24, 192.168.1.7, ops.example]
 etcd3:
   hosts: [10.0.0.11:2379, 10.0.0.12:2379]
   username: etcd-user
@@ -221,6 +221,7 @@ def test_the_rest_server_lets_in_whom_the_file_names(loaded: Loaded) -> None:
     config = translate.api_config(loaded.settings)
     assert (config.host, config.port, config.username) == ("0.0.0.0", 8008, "admin")
     assert config.allowlist == (ip_network("10.0.0.0/24"), ip_network("192.168.1.7/32"))
+    assert config.allowed_hosts == ("ops.example",)
     assert config.certfile is None
 
 

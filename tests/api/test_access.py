@@ -15,6 +15,7 @@ from fake_agent import FakeAgent, Serve, view
 
 from hamgr.api.access import Caller, denial_of
 from hamgr.api.config import ApiBroken, ApiConfig
+from hamgr.api.names import Names
 from hamgr.core.cluster import Member
 
 SECRET = ApiConfig(port=0, username="admin", password="s3cret: with colon")
@@ -111,7 +112,7 @@ async def test_members_are_allowed_by_the_address_of_their_rest_url(serve: Serve
 )
 async def test_address_forms(address: str, allowed: bool) -> None:
     config = ApiConfig(allowlist=(ip_network("10.0.0.0/8"), ip_network("fe80::/10")))
-    assert (await denial_of(config, Caller(address, False, None), ()) is None) == allowed
+    assert (await denial_of(config, Caller(address, False, None), (), Names()) is None) == allowed
 
 
 async def test_member_whose_name_does_not_resolve_opens_nothing() -> None:
@@ -121,7 +122,7 @@ async def test_member_whose_name_does_not_resolve_opens_nothing() -> None:
         Member("three", api_url="::"),
         Member("four", api_url="http://[::bad:8008/patroni"),
     )
-    denial = await denial_of(config, Caller("10.0.0.1", False, None), members)
+    denial = await denial_of(config, Caller("10.0.0.1", False, None), members, Names())
     assert denial is not None
     assert denial.code == 403
 

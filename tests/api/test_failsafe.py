@@ -14,6 +14,7 @@ from fake_agent import FakeAgent, Serve, primary_state, replica_state, view
 
 from hamgr.api.access import Caller, denial_of_member
 from hamgr.api.config import ApiConfig
+from hamgr.api.names import Names
 from hamgr.core.peers import Claim, Promise
 from hamgr.core.policy import Policy
 from hamgr.core.units import Term
@@ -117,8 +118,8 @@ async def test_the_roster_can_be_read(client: aiohttp.ClientSession, agent: Fake
         (ApiConfig(allowlist=(ip_network("10.0.0.0/8"),), allowlist_include_members=True), "11.0.0.9", True),
     ],
 )
-def test_members_need_not_be_known_by_their_address(config: ApiConfig, address: str, allowed: bool) -> None:
-    assert (denial_of_member(config, Caller(address, False, None)) is None) == allowed
+async def test_members_need_not_be_known_by_their_address(config: ApiConfig, address: str, allowed: bool) -> None:
+    assert (denial_of_member(config, Caller(address, False, None), Names()) is None) == allowed
 
 
 async def test_password_and_client_certificate_are_wanted_all_the_same(serve: Serve, agent: FakeAgent) -> None:
@@ -130,5 +131,5 @@ async def test_password_and_client_certificate_are_wanted_all_the_same(serve: Se
     async with aiohttp.ClientSession(address, auth=aiohttp.BasicAuth("admin", "s3cret")) as member:
         assert (await post(member, CLAIM))[0] == 200
     https = replace(ApiConfig(), certfile=Path("/some.crt"), verify_client="required")
-    assert denial_of_member(https, Caller("127.0.0.1", False, None)) is not None
-    assert denial_of_member(https, Caller("127.0.0.1", True, None)) is None
+    assert denial_of_member(https, Caller("127.0.0.1", False, None), Names()) is not None
+    assert denial_of_member(https, Caller("127.0.0.1", True, None), Names()) is None

@@ -206,7 +206,7 @@ def test_endpoint_as_url_says_protocol_too(load_with):
         ),
         ({"restapi": {"verify_client": "required"}}, "restapi.verify_client"),
         ({"restapi": {"keyfile": "/k"}}, "restapi.certfile"),
-        ({"restapi": {"allowlist": ["10.0.0.0/8", "db.example"]}}, "restapi.allowlist"),
+        ({"restapi": {"allowlist": ["10.0.0.0/8", "10.0.0.300"]}}, "restapi.allowlist"),
         ({"restapi": {"http_extra_headers": {"X-A": "b\r\nX-C: d"}}}, "restapi.http_extra_headers"),
         ({"restapi": {"certfile": "relative.pem"}}, "restapi.certfile"),
         ({"etcd3": {"hosts": ["a:0"]}}, "etcd3.hosts"),
