@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ class BaseMember(ABC):
     rest_port: int
     postgres_port: int
     password: str
+    rest_login: tuple[str, str] | None = None
+    """User and password of its REST, where that asks for them."""
     log: Path
     clock: WallClock | None = None
     """Of its own, where the plan gives it one."""
@@ -100,16 +103,21 @@ class BaseMember(ABC):
             return {}
         return body if isinstance(body, dict) else {}
 
+    def order(self, method: str, path: str, body: Mapping[str, Any], timeout_s: float) -> requests.Response:
+        """Answer of the member's REST to what changes something. Raises DrillError when there is none in time."""
+        url, login = f"{self.rest_url}{path}", self.rest_login
+        try:
+            return requests.request(method, url, json=body, timeout=timeout_s, auth=login)
+        except requests.RequestException as error:
+            raise DrillError(f"{method} {path} to {self.name}: {error}") from error
+
     def set_parameter(self, name: str, value: str | None) -> None:
         """The cluster's servers have that PostgreSQL parameter (None: its default), this one with certainty.
 
         Raises DrillError if the configuration is refused or not in force here within ten seconds.
         """
         patch = {"postgresql": {"parameters": {name: value}}}
-        try:
-            answer = requests.patch(f"{self.rest_url}/config", json=patch, timeout=_CONFIG_TIMEOUT_S)
-        except requests.RequestException as error:
-            raise DrillError(f"PATCH /config to {self.name}: {error}") from error
+        answer = self.order("PATCH", "/config", patch, _CONFIG_TIMEOUT_S)
         if answer.status_code != 200:
             raise DrillError(f"{self.name} refused {name}: {answer.status_code} {answer.text}")
         deadline = time.monotonic() + _CONFIG_TIMEOUT_S

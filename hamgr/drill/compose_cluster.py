@@ -13,7 +13,7 @@ import yaml
 from hamgr.drill.accounts import own
 from hamgr.drill.base_cluster import BaseCluster
 from hamgr.drill.client import QUIET, Route, conninfo
-from hamgr.drill.compose_project import MEMBERS, STORES, ComposeProject
+from hamgr.drill.compose_project import MEMBERS, REST_USER, STORES, ComposeProject
 from hamgr.drill.container_member import ContainerMember, ContainerStore
 from hamgr.drill.containers import Container, ContainerNetwork
 from hamgr.drill.errors import DrillError
@@ -79,6 +79,7 @@ class ComposeCluster(BaseCluster):
             rest_port=_REST_PORT,
             postgres_port=_POSTGRES_PORT,
             password=self.password,
+            rest_login=(REST_USER, self._project.password("RESTAPI")),
             log=self.logs / "containers.log",
         )
 

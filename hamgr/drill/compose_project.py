@@ -27,7 +27,8 @@ MEMBER_IMAGE = f"hamgr/member:{_TAG}"
 STORE_IMAGE = f"hamgr/etcd:{_TAG}"
 
 PORTS = ("WRITE", "READ", "HAPROXY", "POOL", "DB1", "DB2", "DB3", "PROMETHEUS")
-PASSWORDS = ("SUPERUSER", "REPLICATION", "REWIND", "APP", "POOL_ADMIN")
+PASSWORDS = ("SUPERUSER", "REPLICATION", "REWIND", "APP", "POOL_ADMIN", "RESTAPI")
+REST_USER = "admin"
 
 
 def compose_file() -> Path:
@@ -79,6 +80,7 @@ class ComposeProject:
             "HAMGR_NET": self.subnet,
             "HAMGR_BIND": "127.0.0.1",
             "HAMGR_MEMBER_FILE": str(member_file),
+            "HAMGR_RESTAPI_USERNAME": REST_USER,
             "HAMGR_APP_USER": "app",
             "HAMGR_APP_DATABASE": "app",
             # Any that is free.
@@ -87,7 +89,7 @@ class ComposeProject:
         }
 
     def password(self, name: str) -> str:
-        """Of SUPERUSER, APP or POOL_ADMIN."""
+        """Of one of PASSWORDS."""
         return self._secrets[f"HAMGR_{name}_PASSWORD"]
 
     def container_name(self, service: str) -> str:

@@ -7,8 +7,6 @@ import os
 import signal
 import time
 
-import requests
-
 from hamgr.drill.base_cluster import BaseCluster
 from hamgr.drill.base_member import BaseMember
 from hamgr.drill.errors import DrillError
@@ -22,12 +20,7 @@ _SERVICE_MANAGER_S = 1.0
 
 def _switchover(victims: Victims) -> Undo:
     leader = victims.primary
-    try:
-        answer = requests.post(
-            f"{leader.rest_url}/switchover", json={"leader": leader.name}, timeout=_SWITCHOVER_TIMEOUT_S
-        )
-    except requests.RequestException as error:
-        raise DrillError(f"POST /switchover to {leader.name}: {error}") from error
+    answer = leader.order("POST", "/switchover", {"leader": leader.name}, _SWITCHOVER_TIMEOUT_S)
     if answer.status_code >= 300:
         raise DrillError(f"{leader.name} refused the switchover: {answer.status_code} {answer.text}")
     return nothing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from hamgr.core.budget import ADOPTION_S
 from hamgr.core.policy import Policy
 from hamgr.settings.dynamic import DynamicSettings, parse_dynamic
+from hamgr.settings.kinds import is_network
 from hamgr.settings.patroni import STORES
 from hamgr.settings.problem import Problem, SettingsError, warning
 from hamgr.settings.relations import overridden_rule, usable_s
@@ -116,6 +118,7 @@ def _relations(settings: Settings, policy: Policy) -> Iterator[Problem]:
     yield from _address_problems(settings)
     yield from _password_problems(settings)
     yield from _login_problems(settings)
+    yield from _open_to_all(settings)
     yield from _guard_problems(settings, policy)
     yield from _without_effect(settings)
     yield from _route_problems(settings)
@@ -173,6 +176,16 @@ def _login_problems(settings: Settings) -> Iterator[Problem]:
         if bool(login.username) != has_password:
             missing = "username" if has_password else "password"
             yield Problem(at, "username and password belong together", f"{missing} is missing")
+
+
+def _open_to_all(settings: Settings) -> Iterator[Problem]:
+    section = settings.restapi
+    host, login = section.listen.hosts[0], section.authentication
+    is_loopback = host == "localhost" or (is_network(host) and ip_address(host).is_loopback)
+    asks = login.username or login.password or section.verify_client != "none"
+    if not (is_loopback or asks or section.allowlist or section.allowlist_include_members):
+        text = f"is missing: whoever reaches {section.listen} may switch over, restart and reconfigure"
+        yield warning("restapi.authentication", text, "give username and password, or verify_client, or allowlist")
 
 
 def _guard_problems(settings: Settings, policy: Policy) -> Iterator[Problem]:

@@ -73,10 +73,10 @@ def _level(value: str) -> str:
 
 
 class BasicAuthentication(Section):
-    """User and password for requests that change something."""
+    """User and password for requests that change something. The same on all members, who ask each other with it."""
 
-    username: str = option("", "User of HTTP basic authentication.", env="RESTAPI_USERNAME")
-    password: Secret = option(None, "Its password.", env="RESTAPI_PASSWORD")
+    username: str = option("", "User of HTTP basic authentication.", env="RESTAPI_USERNAME", sample="admin")
+    password: Secret = option(None, "Its password.", env="RESTAPI_PASSWORD", sample="change-me-3")
 
 
 class CtlAuthentication(Section):

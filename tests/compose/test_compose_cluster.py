@@ -70,6 +70,13 @@ def test_command_line_works_in_the_client(running: Running) -> None:
     assert all(f'"{name}"' in listed.stdout for name in ("db1", "db2", "db3"))
 
 
+def test_orders_to_a_member_want_the_login(running: Running) -> None:
+    url = f"http://127.0.0.1:{running.ports['DB1']}/switchover"
+    assert requests.delete(url, timeout=5).status_code == 401
+    answer = requests.delete(url, auth=("admin", "admin-password"), timeout=5)
+    assert (answer.status_code, answer.text) == (404, "nothing is scheduled")
+
+
 def is_streaming(running: Running, name: str) -> bool:
     query = "SELECT count(*) FROM pg_stat_replication WHERE application_name = %s AND state = 'streaming'"
     with running.connect("WRITE", "postgres", "superuser-password", "postgres") as connection:

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from hamgr.cli.config import read_config
+from hamgr.cli.context import Globals
+from hamgr.cli.rest import RestAccess
 from hamgr.drill.compose_cluster import drilled
 from hamgr.drill.compose_project import MEMBERS, PASSWORDS, PORTS, STORES, compose_file
 from hamgr.drill.plan import Place, Plan
@@ -72,7 +75,12 @@ def test_members_of_a_drill_differ_from_those_of_a_user_by_what_the_plan_asks(
     made.write_text(yaml.safe_dump(drilled(yaml.safe_load(users.read_text()), plan)))
     for name, value in SERVICES["db1"]["environment"].items():
         monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(.*?)\}", r"\1", str(value)))
+    assert load(users).warnings == ()
     theirs, ours = load(users).settings, load(made).settings
+    login = theirs.restapi.authentication
+    assert login.password is not None
+    assert (login.username, login.password.get_secret_value()) == ("admin", "admin-password")
+    assert read_config(Globals(config_file=users)).rest == RestAccess("admin", "admin-password")
     assert (theirs.name, ours.name) == ("db1", "db1")
     assert theirs.bootstrap.dcs["ttl"] == 5
     assert (ours.bootstrap.dcs["ttl"], ours.bootstrap.dcs["synchronous_mode"]) == (3, mode)

@@ -15,10 +15,11 @@ Write = Callable[..., Path]
 
 
 def least() -> dict[str, Any]:
-    """The least that a member must be told."""
+    """The least that a member must be told to have nothing warned about."""
     return {
         "scope": "main",
         "name": "db1",
+        "restapi": {"allowlist": ["10.0.0.0/24"]},
         "etcd3": {"hosts": "10.0.0.1:2379"},
         "postgresql": {
             "connect_address": "10.0.0.1:5432",

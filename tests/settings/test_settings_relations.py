@@ -27,6 +27,33 @@ def test_a_whole_login_or_none_is_well(problems_of, path, login):
     assert problems_of(LOGINS[path](login)) == {}
 
 
+@pytest.mark.parametrize("listen", ["*:8008", "0.0.0.0:8008", "10.0.0.1:8008", "[2001:db8::1]:8008", "db1:8008"])
+def test_rest_that_takes_orders_from_everybody_is_warned_about(problems_of, listen):
+    found = problems_of({"restapi": {"allowlist": None, "listen": listen}})
+    assert [(path, each.is_error) for path, each in found.items()] == [("restapi.authentication", False)]
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        {"authentication": {"username": "u", "password": "p"}},
+        {"certfile": "/c", "cafile": "/ca", "verify_client": "optional"},
+        {"allowlist": ["ops.example"]},
+        {"allowlist_include_members": True},
+        {"listen": "127.0.0.2:8008", "connect_address": "10.0.0.1:8008"},
+        {"listen": "[::1]:8008", "connect_address": "10.0.0.1:8008"},
+        {"listen": "localhost:8008", "connect_address": "10.0.0.1:8008"},
+    ],
+)
+def test_rest_that_asks_who_orders_or_is_of_this_host_only_is_well(problems_of, asks):
+    assert problems_of({"restapi": {"allowlist": None, **asks}}) == {}
+
+
+def test_login_of_rest_may_come_from_the_environment(problems_of):
+    login = {"HAMGR_RESTAPI_USERNAME": "u", "HAMGR_RESTAPI_PASSWORD": "p"}
+    assert problems_of({"restapi": {"allowlist": None}}, login) == {}
+
+
 @pytest.mark.parametrize("name", ["HAMGR_RESTAPI_PASSWORD", "PATRONI_RESTAPI_USERNAME", "PATRONI_ETCD_PASSWORD"])
 def test_half_a_login_in_the_environment_is_an_error_too(problems_of, name):
     assert [each.is_error for each in problems_of({}, {name: "x"}).values()] == [True]

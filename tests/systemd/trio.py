@@ -24,6 +24,7 @@ NAMES = ("db1", "db2", "db3")
 SUBNETS = 40
 FIRST_SUBNET = 77
 PASSWORD = "change-me-1"  # of config/hamgr.yml
+REST_LOGIN = ("admin", "change-me-3")
 TTL_S = 5
 SETTLE_S = 120.0
 QUIET = "options='-c log_min_messages=panic -c log_min_error_statement=panic'"
@@ -137,7 +138,8 @@ class Trio:
 
     def set_dynamic(self, values: dict[str, Any]) -> None:
         """As `hamgr edit-config` would."""
-        answer = requests.patch(f"http://{self.need_leader.address}:8008/config", json=values, timeout=10)
+        url = f"http://{self.need_leader.address}:8008/config"
+        answer = requests.patch(url, json=values, auth=REST_LOGIN, timeout=10)
         answer.raise_for_status()
 
     def dsn(self, host: Host) -> str:
