@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 from hamgr.sim.pace import Pace, Range
 
@@ -13,7 +14,7 @@ CLIENT = "client"
 class Network:
     """Delays and cuts between hosts, etcd and the application. Cuts are one-way pairs (from, to)."""
 
-    __slots__ = ("cuts", "dice", "etcd_slower_s", "loss", "pace", "replies_slower_s", "unplugged")
+    __slots__ = ("cuts", "dice", "etcd_slower_s", "loss", "pace", "replies_slower_s", "talk_slower_s", "unplugged")
 
     def __init__(self, dice: random.Random, pace: Pace) -> None:
         self.dice = dice
@@ -27,6 +28,8 @@ class Network:
         """On top of every way to etcd."""
         self.replies_slower_s: dict[str, Range] = {}
         """On top of the way from etcd, by host."""
+        self.talk_slower_s: dict[str, Range] = {}
+        """On top of the way from other hosts' agents, by host."""
 
     def is_cut(self, source: str, target: str) -> bool:
         """Nothing gets from there to there."""
@@ -58,6 +61,7 @@ class Network:
         self.loss = 0.0
         self.etcd_slower_s = (0.0, 0.0)
         self.replies_slower_s.clear()
+        self.talk_slower_s.clear()
 
     def hop_s(self, source: str, target: str) -> float | None:
         """How long a message between two hosts takes; None: it does not arrive."""
@@ -67,7 +71,7 @@ class Network:
 
     def talk_s(self, source: str, target: str) -> float | None:
         """How long a message between the agents of two hosts takes; None: it does not arrive."""
-        return self.hop_s(source, target)
+        return self._later(self.hop_s(source, target), self.talk_slower_s, target)
 
     def to_etcd_s(self, source: str) -> float | None:
         """How long a request takes to etcd; None: it does not arrive."""
@@ -79,9 +83,10 @@ class Network:
         """How long a reply takes from etcd; None: it does not arrive."""
         if self._is_lost(ETCD, target):
             return None
-        return self.pace.draw(self.dice, self.pace.from_etcd) + self.pace.draw(
-            self.dice, self.replies_slower_s.get(target, (0.0, 0.0))
-        )
+        return self._later(self.pace.draw(self.dice, self.pace.from_etcd), self.replies_slower_s, target)
+
+    def _later(self, took_s: float | None, slower_s: Mapping[str, Range], target: str) -> float | None:
+        return took_s if took_s is None else took_s + self.pace.draw(self.dice, slower_s.get(target, (0.0, 0.0)))
 
     def _is_lost(self, source: str, target: str) -> bool:
         if self.cuts and (source, target) in self.cuts:

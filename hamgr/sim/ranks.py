@@ -13,7 +13,7 @@ def at_share(values: Sequence[float], share: float) -> float:
 
 def at_weighted_share(values: Sequence[tuple[float, float]], share: float) -> float:
     """As `at_share`, of (value, weight) in order of values."""
-    wanted, reached = share * sum(weight for _, weight in values) - 1e-12, 0.0
+    wanted, reached = share * sum(weight for _, weight in values) * (1.0 - 1e-12), 0.0
     for value, weight in values:
         reached += weight
         if reached >= wanted:

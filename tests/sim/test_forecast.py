@@ -13,14 +13,15 @@ from click.testing import CliRunner, Result
 
 from hamgr.__main__ import cli
 from hamgr.core.policy import Policy
-from hamgr.settings import SettingsError
+from hamgr.settings import DynamicSettings, SettingsError
 from hamgr.sim.commands import simulate
-from hamgr.sim.forecast.causes import YEAR_S, majority_lost_per_year, rates
+from hamgr.sim.forecast.causes import ROUND_TRIPS, YEAR_S, majority_lost_per_year, outage, rates
 from hamgr.sim.forecast.environment import DEFAULTS, Environment, environment_problems, read_environment
 from hamgr.sim.forecast.plan import Strike, WorldPlan, plan_worlds
 from hamgr.sim.forecast.renewals import renewals
 from hamgr.sim.forecast.spread import Both, parse_spread
 from hamgr.sim.forecast.strike import Outcome, Task, WorldResult, run_world
+from hamgr.sim.forecast.sweep import parse_sweep
 from hamgr.sim.forecast.weigh import weigh
 from hamgr.sim.lab.field import Setting
 from hamgr.sim.lab.observer import Observer, gaps_of
@@ -159,6 +160,24 @@ def test_an_environment_in_which_nothing_can_work_is_named() -> None:
     assert any("synchronous_node_count" in str(each) for each in environment_problems(lone, policy))
 
 
+@pytest.mark.parametrize("ttl_s", [5.0, 2.0])
+def test_a_flush_that_takes_longer_than_a_call_or_a_lease_permits_is_named(ttl_s: float) -> None:
+    policy = Policy(ttl_s=ttl_s, retry_timeout_s=3.0)
+    slow = read_environment(None, ("flush=3s",))
+    assert any("retry_timeout" in str(each) for each in environment_problems(slow, policy))
+    within_call = read_environment(None, ("flush={p50: 700ms, max: 1s}",))
+    named = any("flush" in str(each) and "raise ttl" in str(each) for each in environment_problems(within_call, policy))
+    assert named == (ttl_s == 2.0)
+
+
+def test_an_outage_of_etcd_ends_with_the_first_repair_of_those_that_it_lacks() -> None:
+    for lasts in (parse_spread({"p50": "10min", "max": "1d"}), parse_spread("2h")):
+        assert outage(1, lasts) == lasts
+        assert outage(3, lasts).mean == pytest.approx(lasts.mean / 2, rel=0.02)
+        assert outage(5, lasts).mean == pytest.approx(lasts.mean / 3, rel=0.02)
+        assert outage(5, lasts).at(1.0) <= lasts.at(1.0)
+
+
 def test_etcd_loses_its_majority_as_often_as_members_are_away_together() -> None:
     share = 3600.0 / YEAR_S
     assert majority_lost_per_year(1, 2.0, 3600.0) == 2.0
@@ -185,7 +204,7 @@ def test_few_faults_stand_for_all_as_well(environment: Environment) -> None:
 def test_a_year_is_the_sum_of_what_each_fault_costs_times_its_rate(environment: Environment) -> None:
     def cost(per_year: float, gap_s: float, *, needless: bool, lost_bytes: int) -> Outcome:
         strike = Strike("host_paused", True, 0.5, 3.0, per_year)
-        return Outcome(strike, gap_s > 0, needless, gap_s / 10 or None, gap_s, gap_s, lost_bytes)
+        return Outcome(strike, int(gap_s > 0), int(needless), gap_s / 10 or None, gap_s, gap_s, lost_bytes)
 
     outcomes = (
         cost(8.0, 0.0, needless=False, lost_bytes=0),
@@ -201,6 +220,34 @@ def test_a_year_is_the_sum_of_what_each_fault_costs_times_its_rate(environment: 
     assert (forecast.total.failover.p50, forecast.total.failover.p95) == (2.0, 6.0)
 
 
+def test_changes_of_leader_and_interruptions_are_counted_apart(environment: Environment) -> None:
+    def cost(changes: int, needless: int, down_s: float) -> Outcome:
+        return Outcome(Strike("network_cut", True, 0.5, 3.0, 1.0), changes, needless, None, down_s, down_s, 0)
+
+    outcomes = (cost(0, 0, 0.0), cost(0, 0, 0.6), cost(1, 0, 5.0), cost(3, 2, 9.0))
+    total = weigh([WorldResult(0, outcomes)], Policy(), environment).total
+    assert (total.failovers_per_year, total.needless_per_year, total.interruptions_per_year) == (4.0, 2.0, 1.0)
+    assert total.down_s_per_year == pytest.approx(14.6)
+
+
+def test_what_slow_round_trips_cost_comes_as_often_as_they_take_the_lead() -> None:
+    slow = read_environment(None, ("round_trip={p50: 1ms, p90: 5ms, p91: 700ms, max: 1s}",))
+    policy = Policy(ttl_s=3.0, loop_wait_s=0.6, retry_timeout_s=1.2)
+    strike = Strike(ROUND_TRIPS, True, 0.5, 0.0, 0.5)
+    outcomes = (Outcome(strike, 0, 0, None, 0.5, 0.5, 0), Outcome(strike, 1, 1, 0.1, 4.0, 4.0, 0))
+    forecast = weigh([WorldResult(0, outcomes)], policy, slow)
+    often = renewals(policy, slow).lost_per_year
+    assert often > 1000
+    assert forecast.total.down_s_per_year == pytest.approx(often * (0.5 + 4.0) / 2, rel=1e-4)
+    assert forecast.total.needless_per_year == pytest.approx(often / 2, rel=1e-4)
+    assert forecast.total.interruptions_per_year == pytest.approx(often / 2, rel=1e-4)
+    assert forecast.as_json()["per_year"]["needless_by_round_trips"] == forecast.total.needless_per_year
+
+
+def test_quantiles_of_what_is_rare_are_those_of_its_own() -> None:
+    assert at_weighted_share([(1.0, 1e-14), (50.0, 9e-14)], 0.5) == 50.0
+
+
 # -- single faults, by the real core ---------------------------------------------------------------------------
 
 
@@ -211,8 +258,8 @@ def test_a_lost_host_costs_the_lease_and_a_killed_server_much_less(environment: 
         Strike("host_lost", True, 0.5, 600.0, 1.0),
         Strike("server_killed", True, 0.5, 0.0, 1.0),
     )
-    assert lost.changed
-    assert killed.changed
+    assert lost.changes
+    assert killed.changes
     assert not lost.needless
     assert 3.0 < lost.gap_s < 7.0
     assert killed.gap_s < lost.gap_s / 3
@@ -225,7 +272,7 @@ def test_what_spares_the_server_changes_no_leader(environment: Environment) -> N
         Strike("etcd_elects", True, 0.5, 1.5, 1.0),
         Strike("host_lost", False, 0.5, 20.0, 1.0),
     )
-    assert not any(outcome.changed or outcome.gap_s for outcome in suffer(environment, Policy(), *strikes))
+    assert not any(outcome.changes or outcome.gap_s for outcome in suffer(environment, Policy(), *strikes))
 
 
 def test_a_pause_longer_than_the_lease_is_a_needless_failover_and_a_shorter_one_is_none(
@@ -235,18 +282,38 @@ def test_a_pause_longer_than_the_lease_is_a_needless_failover_and_a_shorter_one_
         suffer(environment, policy, Strike("host_paused", True, 0.5, 8.0, 1.0))[0]
         for policy in (Policy(ttl_s=20.0), Policy(ttl_s=3.0, retry_timeout_s=1.0))
     )
-    assert not short.changed
+    assert not short.changes
     assert short.gap_s > 7.0
-    assert long.changed
+    assert long.changes
     assert long.needless
     assert long.gap_s < short.gap_s
+
+
+def test_a_lead_lost_to_slow_round_trips_is_an_interruption_more_often_than_a_change(environment: Environment) -> None:
+    outcomes = suffer(environment, Policy(), *[Strike(ROUND_TRIPS, True, 0.5, 0.0, 1.0)] * 8, number=3)
+    assert all(outcome.down_s > 0 for outcome in outcomes)
+    assert sum(outcome.interrupts for outcome in outcomes) > sum(outcome.changes for outcome in outcomes)
+    assert [outcome.needless for outcome in outcomes] == [outcome.changes for outcome in outcomes]
+
+
+@pytest.mark.parametrize("change", ["clone=2h", "recovery=30min", "rewind=1h"])
+def test_a_cluster_is_given_the_time_that_its_repairs_take(change: str) -> None:
+    slow = read_environment(None, (change,))
+    strikes = (Strike("host_lost", True, 0.5, 20.0, 1.0), Strike("server_killed", True, 0.5, 0.0, 1.0))
+    assert all(outcome.changes for outcome in suffer(slow, Policy(), *strikes))
+
+
+def test_a_recovery_that_everybody_waits_for_counts_to_its_end() -> None:
+    slow = read_environment(None, ("recovery={min: 5min, max: 6min}", "members=2"))
+    outcomes = suffer(slow, Policy(primary_start_timeout_s=3600.0), *[Strike("host_paused", True, 0.5, 4.6, 1.0)] * 8)
+    assert any(outcome.interrupts and outcome.gap_s > 300.0 for outcome in outcomes)
 
 
 def test_in_synchronous_mode_nothing_acknowledged_is_lost(environment: Environment) -> None:
     policy = Policy(synchronous_mode="quorum")
     strikes = [Strike("host_paused", True, 0.5, 9.0, 1.0), Strike("network_cut", True, 0.5, 9.0, 1.0)]
     outcomes = suffer(environment, policy, *strikes)
-    assert all(outcome.changed for outcome in outcomes)
+    assert all(outcome.changes for outcome in outcomes)
     assert not any(outcome.lost_bytes for outcome in outcomes)
 
 
@@ -320,6 +387,12 @@ def test_a_sweep_shows_that_a_longer_lease_costs_gap(tmp_path: Path) -> None:
         assert words_drawn in text
 
 
+def test_values_of_a_sweep_that_are_taken_as_another_are_left_out(environment: Environment) -> None:
+    sweep = parse_sweep("loop_wait=1..4/1", DynamicSettings(), environment)
+    assert [value for value, _ in sweep.points] == [1.0]
+    assert any("loop_wait 3: left out, the same as 1" in note for note in sweep.notes)
+
+
 def test_a_replay_tells_the_story_of_one_world() -> None:
     result = run(str(HAMGR_FILE), "--runs", "60", "--seed", "2")
     assert result.exit_code == 0
@@ -336,6 +409,7 @@ def test_a_replay_tells_the_story_of_one_world() -> None:
         (None, ("--sweep", "ttl=30..2"), "range"),
         (None, ("--sweep", "colour=1..2"), "ttl"),
         (None, ("--sweep", "ttl"), "KEY=FROM..TO"),
+        (None, ("--sweep", "handover_timeout=1..5"), "switchovers"),
         (None, ("--seed", "100000"), "--seed"),
         (None, ("--environment", "/nowhere.yml"), "/nowhere.yml"),
         ("name: x\n", (), "scope"),
@@ -380,7 +454,13 @@ def test_a_ttl_that_the_rules_refuse_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("--compare", "--runs", "5"), ("--sizes", "3"), ("--picture", "it.svg"), ("--compare", "--members", "3")]
+    "words",
+    [
+        ("--compare", "--runs", "5"),
+        ("--sizes", "3"),
+        ("--picture", "it.svg"),
+        ("--compare", "--members", "3"),
+    ],
 )
 def test_options_that_do_not_belong_together_are_wrong_usage(words: tuple[str, ...]) -> None:
     assert run(*words).exit_code == 2

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from math import comb
 
 from hamgr.core.cluster import Request
+from hamgr.core.policy import longest_ask_of
 from hamgr.sim.forecast.environment import Environment, Often, Rate, fixed
 from hamgr.sim.forecast.spread import Spread
 from hamgr.sim.network import CLIENT
@@ -15,6 +17,8 @@ from hamgr.sim.postgres import Disk
 from hamgr.sim.world import World
 
 YEAR_S = 365.25 * 86400.0
+ROUND_TRIPS = "round_trips"
+STEPS = 32
 
 
 class Kind(Enum):
@@ -36,7 +40,7 @@ Do = Callable[[World, str], None]
 @dataclass(frozen=True, slots=True)
 class Cause:
     """`of_member`: rates are per member, and it strikes leader and replicas alike; else the cluster as a whole.
-    `by_lease`: what it comes to depends on the lease.
+    `by_lease`: what it comes to depends on the lease. `ends_with_lead`: it lasts until the leader has lost the lead.
     """
 
     key: str
@@ -46,6 +50,7 @@ class Cause:
     end: Do
     of_member: bool = True
     by_lease: bool = False
+    ends_with_lead: bool = False
 
 
 def _nothing(_world: World, _name: str) -> None:
@@ -128,6 +133,19 @@ def start_etcd(world: World, _name: str) -> None:
     world.start_etcd()
 
 
+def delay_answers(world: World, name: str) -> None:
+    """Every answer to that member comes after it has been given up."""
+    network, policy = world.ground.network, world.policy
+    patience_s = max(policy.retry_timeout_s / 2, longest_ask_of(policy.ttl_s))
+    network.replies_slower_s[name] = network.talk_slower_s[name] = (patience_s, patience_s)
+
+
+def hurry_answers(world: World, name: str) -> None:
+    network = world.ground.network
+    network.replies_slower_s.pop(name, None)
+    network.talk_slower_s.pop(name, None)
+
+
 def order_switchover(world: World, _name: str) -> None:
     leader = world.leader()
     if leader:
@@ -148,13 +166,25 @@ CAUSES: tuple[Cause, ...] = (
     Cause("etcd_stalled", "etcd stalls", Kind.SPARES, stop_etcd, start_etcd, of_member=False, by_lease=True),
     Cause("etcd_elects", "etcd loses its leader", Kind.SPARES, stop_etcd, start_etcd, of_member=False),
     Cause("etcd_gone", "etcd without majority", Kind.SPARES, stop_etcd, start_etcd, of_member=False),
+    Cause(
+        ROUND_TRIPS,
+        "slow round trips",
+        Kind.SPARES,
+        delay_answers,
+        hurry_answers,
+        of_member=False,
+        by_lease=True,
+        ends_with_lead=True,
+    ),
     Cause("switchover", "planned switchover", Kind.PLANNED, order_switchover, _nothing, of_member=False),
 )
 BY_KEY = {cause.key: cause for cause in CAUSES}
 
 
 def rates(environment: Environment) -> Iterator[tuple[Cause, float, Spread]]:
-    """Causes that happen at all: per member, or per cluster and year; and how long each lasts."""
+    """Causes that happen at all: per member, or per cluster and year; and how long each lasts. Slow round trips count
+    as one a year here: how often they cost the lead depends on the configuration (renewals.py).
+    """
     for cause in CAUSES:
         per_year, lasts = _rate(cause, environment)
         if per_year > 0:
@@ -163,11 +193,14 @@ def rates(environment: Environment) -> Iterator[tuple[Cause, float, Spread]]:
 
 def _rate(cause: Cause, environment: Environment) -> tuple[float, Spread]:
     lost = environment.faults.etcd_member_lost
+    if cause.key == ROUND_TRIPS:
+        return 1.0, fixed(0.0)
     if cause.key == "etcd_elects":
         # Each member of etcd leads for its share of the time; a single one elects nobody.
         return lost.per_year if environment.etcd_members > 2 else 0.0, environment.etcd_election
     if cause.key == "etcd_gone":
-        return majority_lost_per_year(environment.etcd_members, lost.per_year, lost.lasts.mean), lost.lasts
+        often = majority_lost_per_year(environment.etcd_members, lost.per_year, lost.lasts.mean)
+        return often, outage(environment.etcd_members, lost.lasts)
     given: Rate | Often = getattr(environment.faults, cause.key)
     return given.per_year, given.lasts if isinstance(given, Rate) else fixed(0.0)
 
@@ -182,3 +215,31 @@ def majority_lost_per_year(members: int, lost_per_year: float, repair_s: float) 
     share_away = min(1.0, lost_per_year * repair_s / YEAR_S)
     others_away: float = comb(members - 1, spare) * share_away**spare
     return members * lost_per_year * others_away
+
+
+def outage(members: int, repair: Spread) -> Spread:
+    """How long the majority is away then: until the first of those that it lacks is repaired. One of them has just been
+    lost; `spare` others were away already, each for a while that came upon a repair at random: what is left of that
+    one is longer than t with probability (integral of S beyond t) / mean, S being the repair's own.
+    """
+    spare = (members - 1) // 2
+    if not spare:
+        return repair
+    moments = _moments(repair)
+    left, beyond_s = [0.0], 0.0
+    for earlier, later in reversed(list(pairwise(moments))):
+        beyond_s += (later - earlier) * (repair.share_above(earlier) + repair.share_above(later)) / 2
+        left.append(beyond_s)
+    points = [(0.0, 0.0)]
+    for moment, more_s in zip(moments, reversed(left), strict=True):
+        share = 1.0 - repair.share_above(moment) * (more_s / beyond_s) ** spare
+        if share > points[-1][0]:
+            points.append((share, moment))
+    return Spread((*points[:-1], (1.0, points[-1][1])))
+
+
+def _moments(spread: Spread) -> list[float]:
+    """From 0 to the longest, close enough for a curve between them."""
+    ends = sorted({0.0, *(value for _, value in spread.points)})
+    steps = range(STEPS)
+    return [low + (high - low) * step / STEPS for low, high in pairwise(ends) for step in steps] + [ends[-1]]

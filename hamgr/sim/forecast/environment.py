@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from hamgr.core.policy import Policy, longest_ask_of
 from hamgr.settings import Problem, SettingsError
 from hamgr.settings.kinds import Bytes, Seconds
+from hamgr.settings.relations import usable_s
 from hamgr.settings.section import Section, option, section_of
 from hamgr.settings.sort import sort_out, value_problems
 from hamgr.settings.source import read_file
@@ -22,6 +23,8 @@ MOST_PER_YEAR = 1_000_000
 PLACE = "environment"
 MEMBER_FILE_KEYS = ("scope", "postgresql", "bootstrap", "restapi")
 WRITE_EVERY_S = 0.1
+ROUNDS = 2
+"""A renewal and the read that confirms it; and peers are asked twice."""
 
 
 class Rate(Section):
@@ -93,6 +96,13 @@ class Environment(Section):
         )
 
     @property
+    def longest_repair_s(self) -> float:
+        """What may have to be waited for, at the longest, where everything takes as long as it can."""
+        network = (self.round_trip, self.flush, self.wal_flush, self.etcd_election)
+        server = (self.stop, self.start, self.recovery, self.promotion, self.rewind, self.clone)
+        return sum(spread[1] for spread in (*network, *server))
+
+    @property
     def write_bytes(self) -> int:
         """Of each of the writes that stand for all."""
         return max(1, int(self.wal_per_second * WRITE_EVERY_S))
@@ -159,9 +169,15 @@ def environment_problems(environment: Environment, policy: Policy) -> list[Probl
     """What cannot be together: an environment in which that configuration cannot work at all."""
     problems = []
     limit_s, typical_s = policy.retry_timeout_s / 2, environment.round_trip.at(0.5)
-    if typical_s >= limit_s:
-        text = f"half of all take {typical_s:g} s or longer, and a call to etcd is given up after {limit_s:g} s"
-        problems.append(Problem("round_trip", text, "raise retry_timeout"))
+    call_s = typical_s + environment.flush.at(0.5)
+    slower = "round_trip" if 2 * typical_s >= call_s else "flush"
+    if call_s >= limit_s:
+        text = f"half of all calls to etcd take {call_s:g} s or longer, and each is given up after {limit_s:g} s"
+        problems.append(Problem(slower, text, "raise retry_timeout"))
+    renewal_s = ROUNDS * call_s
+    if max(policy.renew_interval_s, renewal_s) + renewal_s >= usable_s(policy):
+        text = f"half of all renewals take {renewal_s:g} s or longer, and a lease has {usable_s(policy):.2f} s for them"
+        problems.append(Problem(slower, text, "raise ttl"))
     if typical_s * 2 >= longest_ask_of(policy.ttl_s):
         text = f"{typical_s:g} s leave peers no time to promise within ttl ({policy.ttl_s:g} s)"
         problems.append(Problem("round_trip", text, "raise ttl"))

@@ -1,23 +1,22 @@
-"""Needless changes of leader by round trips alone: how often every try to renew fails until the lead is lost.
+"""Leads lost by round trips alone: how often every try to renew fails until the server has to be stopped.
 
 Computed, not simulated: a year has tens of millions of renewals, and what is sought is rarer than one of them. Round
 trips are independent here; what is slow for a while is a fault that lasts (faults.etcd_stalled, faults.network_cut).
+What each loss costs, and who leads then, is simulated like every other fault.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hamgr.core.policy import KILL_BUDGET_S, STOP_BEFORE_KILL_S, Policy, longest_ask_of
+from hamgr.core.policy import Policy, longest_ask_of
 from hamgr.core.rules.lease import OVERDUE_S, PEERS_RETRY_S
+from hamgr.settings.relations import usable_s
 from hamgr.sim.forecast.causes import YEAR_S
-from hamgr.sim.forecast.environment import Environment
+from hamgr.sim.forecast.environment import ROUNDS, Environment
 from hamgr.sim.forecast.spread import Spread
 from hamgr.sim.lab.network import RETRANSMIT_S, RETRANSMITS
 from hamgr.sim.renewal import RETRY_S
-
-ROUNDS = 2
-"""A renewal and the read that confirms it; and peers are asked twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +36,12 @@ class Renewals:
 
     @property
     def lost_per_year(self) -> float:
-        """How often the lead is lost."""
+        """How often the server is stopped for it, whoever leads then."""
         return self.missed_per_year * (self.ask_fails**self.asks if self.asks else 1.0)
 
 
 def renewals(policy: Policy, environment: Environment) -> Renewals:
     """What the timings leave of tries, and what the environment makes of each."""
-    usable_s = policy.ttl_s - policy.margin_s - KILL_BUDGET_S - STOP_BEFORE_KILL_S
     limit_s = policy.retry_timeout_s / ROUNDS
     request = share_late(environment, limit_s, environment.flush)
     ask_s = longest_ask_of(policy.ttl_s)
@@ -52,9 +50,9 @@ def renewals(policy: Policy, environment: Environment) -> Renewals:
     has_peers = policy.failsafe_mode
     return Renewals(
         per_year=YEAR_S / policy.renew_interval_s,
-        tries=_fitting(policy.renew_interval_s, limit_s + RETRY_S, usable_s),
+        tries=_fitting(policy.renew_interval_s, limit_s + RETRY_S, usable_s(policy)),
         try_fails=1.0 - (1.0 - request) ** ROUNDS,
-        asks=_fitting(first_ask_s, ask_s + PEERS_RETRY_S, usable_s) if has_peers else 0,
+        asks=_fitting(first_ask_s, ask_s + PEERS_RETRY_S, usable_s(policy)) if has_peers else 0,
         ask_fails=1.0 - (1.0 - answer) ** (ROUNDS * (environment.members - 1)),
     )
 

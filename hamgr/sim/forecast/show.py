@@ -21,11 +21,12 @@ ENDS = "p50  p95  p99  worst"
 def print_forecast(console: Console, forecast: Forecast, policy: Policy, environment: Environment) -> None:
     """By cause, then the year."""
     console.print(_table(forecast))
-    total, by_round_trips = forecast.total, forecast.renewals.lost_per_year
+    total = forecast.total
     nines = f"{100 * (1 - forecast.down_share):.4f} %"
     console.print(
-        f" Per year: {number(total.failovers_per_year + by_round_trips)} changes of leader, of which "
-        f"{number(forecast.needless_per_year)} needless ({number(by_round_trips)} by slow round trips alone); "
+        f" Per year: {number(total.failovers_per_year)} changes of leader, of which "
+        f"{number(total.needless_per_year)} needless ({number(forecast.needless_by_round_trips)} by slow round trips "
+        f"alone); {number(total.interruptions_per_year)} interruptions after which the same server led again; "
         f"{seconds(total.down_s_per_year)} s without a primary that takes writes ({nines} available); "
         f"{number(forecast.lost_bytes_per_year)} acknowledged bytes lost"
     )
@@ -38,7 +39,7 @@ def print_forecast(console: Console, forecast: Forecast, policy: Policy, environ
 def _table(forecast: Forecast) -> Table:
     table = Table(title="Changes of leader by cause (s)", box=box.ASCII2, title_justify="left", title_style="bold")
     table.add_column("cause", no_wrap=True)
-    heads = ("per year", "failovers", "needless", f"election {ENDS}", f"failover {ENDS}")
+    heads = ("per year", "failovers", "needless", "interrupted", f"election {ENDS}", f"failover {ENDS}")
     for head in (*heads, "down s/year", "bytes lost: mean", "worst"):
         table.add_column(head, justify="right", no_wrap=True)
     for figures in forecast.causes:
@@ -52,6 +53,7 @@ def _words(figures: CauseFigures) -> Iterator[str]:
     yield number(figures.per_year)
     yield number(figures.failovers_per_year)
     yield number(figures.needless_per_year)
+    yield number(figures.interruptions_per_year)
     yield _distribution(figures.election)
     yield _distribution(figures.failover)
     yield seconds(figures.down_s_per_year)
@@ -69,15 +71,17 @@ def print_sweep(console: Console, sweep: Sweep, points: Sequence[Point]) -> None
     """A line per value."""
     title = f"What {sweep.key} gains and costs, by what depends on the lease"
     table = Table(title=title, box=box.ASCII2, title_justify="left", title_style="bold")
-    for head in (sweep.key, f"host lost: gap {ENDS}", "needless/year", "mostly by", "down s/year"):
+    for head in (sweep.key, f"host lost: gap {ENDS}", "needless/year", "mostly by", "interrupted/year", "down s/year"):
         table.add_column(head, justify="right", no_wrap=True)
     for point in points:
-        mostly = max(point.needless_by_cause, key=lambda key: point.needless_by_cause[key])
+        by_cause = point.needless_by_cause
+        mostly = max(by_cause, key=lambda key: by_cause[key], default=NOTHING)
         table.add_row(
             f"{point.value:g}",
             _distribution(point.gap),
             number(point.needless_per_year),
-            mostly if point.needless_by_cause[mostly] > 0 else NOTHING,
+            mostly,
+            number(point.interruptions_per_year),
             seconds(point.down_s_per_year),
         )
     console.print(table)

@@ -16,10 +16,14 @@ from hamgr.sim.lab.field import Setting
 from hamgr.sim.lab.observer import Observer, gaps_of
 from hamgr.sim.lab.ours import OurCluster
 from hamgr.sim.network import CLIENT
+from hamgr.sim.pace import BRIEFLY
 from hamgr.sim.run import writable_within_s
 
 FORMS_WITHIN_S = 600.0
+TWICE = 2
+"""A repair may fail, and be done again."""
 LOOK_S = 0.25
+LOOK_CLOSELY_S = 0.01
 SETTLED_S = 2.0
 """A leader that has led for so long after a fault is there to stay."""
 REPLICA_FAULT_S = 5.0
@@ -39,23 +43,32 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one fault cost. Seconds. `changed`: another leads; `needless`: for nothing. `election_s`: from the loss of
-    the leader being noticed to the taking of the key; `gap_s`: the longest time without a server that takes writes,
-    `down_s` all of it. `lost_bytes`: acknowledged and gone.
+    """What one fault cost. Seconds. `changes` of leader: another leads; `needless`: how many of them for nothing.
+    `election_s`: from the loss of the leader being noticed to the taking of the key; `gap_s`: the longest time without
+    a server that takes writes, `down_s` all of it. `lost_bytes`: acknowledged and gone.
     """
 
     strike: Strike
-    changed: bool
-    needless: bool
+    changes: int
+    needless: int
     election_s: float | None
     gap_s: float
     down_s: float
     lost_bytes: int
 
+    @property
+    def interrupts(self) -> bool:
+        """There was no server that takes writes for a while, and the same one led again."""
+        return self.down_s > 0 and not self.changes
+
+
+class NotWell(Exception):
+    """The cluster did not get well in time; the text says from what."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorldResult:
-    """`problem`: why the cluster did not form; `violation`: what must never be."""
+    """`problem`: from what the cluster did not get well in time; `violation`: what must never be."""
 
     number: int
     outcomes: tuple[Outcome, ...]
@@ -67,12 +80,15 @@ class WorldResult:
 def run_world(task: Task) -> WorldResult:
     """Run one world to its end, or to the first violation."""
     course = Course(task)
-    violation = ""
+    violation, problem = "", ""
     try:
-        problem = course.run()
+        course.run()
     except Violation as wrong:
-        violation, problem = str(wrong), ""
-        course.world.ground.say("-----", violation)
+        violation = str(wrong)
+    except NotWell as late:
+        problem = str(late)
+    if violation or problem:
+        course.world.ground.say("-----", violation or problem)
     trace = course.world.ground.trace
     story = trace.tell() if task.tells_story or violation else ""
     return WorldResult(task.plan.number, tuple(course.outcomes), violation, problem, story)
@@ -97,28 +113,39 @@ class Course:
         self._marks = Marks()
         self.world.etcd.before_write.append(self._mark)
         self._sit_out_s = environment.sit_out
-        self._horizon_s = writable_within_s(task.policy)
+        self._elects_within_s = writable_within_s(task.policy)
+        self._repairs_within_s = TWICE * environment.longest_repair_s
+        self._pace = self.world.ground.pace
         self.outcomes: list[Outcome] = []
 
-    def run(self) -> str:
-        """All strikes; why it could not be, if so."""
+    def run(self) -> None:
+        """All strikes. Raises NotWell, Violation."""
         self._cluster.begin()
         for strike in self._strikes:
-            if not self._run_until(self._cluster.is_ready, FORMS_WITHIN_S):
-                return f"the cluster is not whole after {FORMS_WITHIN_S:g} s without a fault"
-            self._run(self._dice.uniform(*QUIET_S))
-            if self._cluster.accepting():
-                self.outcomes.append(self._suffer(strike))
+            self._become_whole()
+            self.outcomes.append(self._suffer(strike))
             recover(self.world)
             self._cluster.network.packet_loss = self._packet_loss
-        return ""
+
+    def _become_whole(self) -> None:
+        """Everybody is there, and one has led for a while. Repairs that begin now are quick: nobody counts them."""
+        self.world.ground.pace = replace(self._pace, recovery=BRIEFLY, rewind=BRIEFLY, clone=BRIEFLY)
+        patience_s = FORMS_WITHIN_S + self._repairs_within_s
+        end = self.world.now + patience_s
+        while self.world.now < end and self._run_until(self._cluster.is_ready, end - self.world.now):
+            self._run(self._dice.uniform(*QUIET_S))
+            if self._cluster.accepting():
+                self.world.ground.pace = self._pace
+                return
+        raise NotWell(f"the cluster is not whole after {patience_s:g} s without a fault")
 
     def _suffer(self, strike: Strike) -> Outcome:
         cause, world = BY_KEY[strike.cause], self.world
         leader = self._cluster.accepting()[0]
         others = [name for name in self._cluster.names if name != leader]
         name = leader if strike.on_leader else self._dice.choice(others)
-        world.ground.say("FAULT", f"{cause.title} ({name}), for {strike.lasts_s:.3f} s")
+        lasts = f", for {strike.lasts_s:.3f} s" if strike.lasts_s else ""
+        world.ground.say("FAULT", f"{cause.title} ({name}){lasts}")
         lost_before = self._lost()
         self._observer.strike()
         self._marks.clear()
@@ -132,16 +159,28 @@ class Course:
 
     def _last(self, strike: Strike, cause: Cause, name: str) -> float:
         """The fault lasts and ends, and its consequences are over. It ends early once another leads: what follows is
-        the same. Returns for how much longer than was simulated nobody can lead, in seconds.
+        the same. Returns for how much longer than was simulated nobody can lead, in seconds. Raises NotWell.
         """
-        patience_s = self._horizon_s if strike.on_leader else self._policy.ttl_s + REPLICA_FAULT_S
-        is_settled = self._settled()
-        simulated_s = min(strike.lasts_s, patience_s)
-        self._run_until(lambda: self._marks.elected_at is not None and is_settled(), simulated_s)
-        beyond_s = 0.0 if self._observer.has_leader else max(0.0, strike.lasts_s - simulated_s)
+        began_at, is_settled, leads = self.world.now, self._settled(), self._leads
+        if cause.ends_with_lead:
+            self._run_until(lambda: not leads(), self._elects_within_s, LOOK_CLOSELY_S)
+        else:
+            patience_s = self._elects_within_s if strike.on_leader else self._policy.ttl_s + REPLICA_FAULT_S
+            self._run_until(
+                lambda: self._marks.elected_at is not None and is_settled(), min(strike.lasts_s, patience_s)
+            )
+        if not leads():
+            left_s = began_at + strike.lasts_s - self.world.now
+            self._run_until(is_settled, min(left_s, self._repairs_within_s))
+        beyond_s = 0.0 if leads() else max(0.0, began_at + strike.lasts_s - self.world.now)
         cause.end(self.world, name)
-        self._run_until(self._settled(), self._horizon_s)
+        patience_s = self._elects_within_s + self._repairs_within_s
+        if not self._run_until(self._settled(), patience_s):
+            raise NotWell(f"{patience_s:g} s after {cause.title} nobody leads for good")
         return beyond_s
+
+    def _leads(self) -> bool:
+        return self._observer.has_leader
 
     def _settled(self) -> Callable[[], bool]:
         """One has led, within reach of clients, for long enough."""
@@ -163,19 +202,20 @@ class Course:
         gaps = gaps_of(spans)
         if gaps:
             gaps[-1] += beyond_s
-        changed = self._observer.changes > 0
+        changes = self._observer.changes
         led_again_s = next((span.end - struck_at for span in reversed(spans) if not span.reached), 0.0)
         return Outcome(
             strike=strike,
-            changed=changed,
-            needless=changed and self._is_needless(strike, cause, led_again_s),
-            election_s=self._marks.election_s if changed else None,
+            changes=changes,
+            needless=changes if self._is_spared(strike, cause, led_again_s + beyond_s) else max(0, changes - 1),
+            election_s=self._marks.election_s if changes else None,
             gap_s=max(gaps, default=0.0),
             down_s=sum(gaps),
             lost_bytes=0,
         )
 
-    def _is_needless(self, strike: Strike, cause: Cause, led_again_s: float) -> bool:
+    def _is_spared(self, strike: Strike, cause: Cause, led_again_s: float) -> bool:
+        """The leader could have stayed."""
         if not strike.on_leader:
             return True
         if cause.kind is Kind.ENDS:
@@ -202,12 +242,12 @@ class Course:
             self._observer.look()
         schedule.now = end
 
-    def _run_until(self, holds: Callable[[], bool], within_s: float) -> bool:
+    def _run_until(self, holds: Callable[[], bool], within_s: float, look_s: float = LOOK_S) -> bool:
         end = self.world.now + within_s
         while not holds():
             if self.world.now >= end - 1e-9:
                 return False
-            self._run(min(LOOK_S, end - self.world.now))
+            self._run(min(look_s, end - self.world.now))
         return True
 
 
@@ -230,6 +270,6 @@ class Marks:
 
 def _told(outcome: Outcome) -> str:
     words = f"without a primary for {outcome.down_s:.3f} s"
-    if outcome.changed:
+    if outcome.changes:
         words += ", the leader changed" + (" needlessly" if outcome.needless else "")
     return f"{words}, {outcome.lost_bytes} acknowledged bytes lost"

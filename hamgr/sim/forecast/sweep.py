@@ -15,7 +15,9 @@ from hamgr.sim.forecast.strike import Task, WorldResult
 from hamgr.sim.forecast.weigh import Distribution, Forecast, short, weigh
 
 MOST_POINTS = 15
-KEYS = ("ttl", "loop_wait", "retry_timeout", "election_window", "handover_timeout", "primary_stop_timeout")
+KEYS = ("ttl", "loop_wait", "retry_timeout", "election_window")
+PLANNED = ("handover_timeout", "primary_stop_timeout")
+"""Of planned switchovers only, which no sweep has."""
 _RANGE = re.compile(r"(\w+)=(\d+(?:\.\d+)?)\.\.(\d+(?:\.\d+)?)(?:/(\d+(?:\.\d+)?))?")
 HOST_LOST = "host_lost"
 
@@ -37,6 +39,7 @@ class Point:
     gap: Distribution | None
     needless_per_year: float
     needless_by_cause: Mapping[str, float]
+    interruptions_per_year: float
     down_s_per_year: float
     lost_bytes_per_year: float
     violations: tuple[str, ...]
@@ -46,11 +49,17 @@ class Point:
 
 
 def parse_sweep(text: str, seed: DynamicSettings, environment: Environment) -> Sweep:
-    """KEY=FROM..TO or KEY=FROM..TO/STEP. Values that the configuration's rules refuse are left out and noted.
+    """KEY=FROM..TO or KEY=FROM..TO/STEP. Values that the configuration's rules refuse, or take as another one that is
+    there, are left out and noted.
 
     Raises SettingsError where the text is wrong or no value remains.
     """
     found = _RANGE.fullmatch(text.strip())
+    if found is not None and found[1] in PLANNED:
+        text = (
+            f"{found[1]} matters to planned switchovers, and a sweep shows what depends on the lease: {', '.join(KEYS)}"
+        )
+        raise SettingsError((Problem("--sweep", text),))
     if found is None or found[1] not in KEYS:
         raise SettingsError(
             (Problem("--sweep", f"is not KEY=FROM..TO, for example ttl=2..30; KEY: {', '.join(KEYS)}"),)
@@ -71,9 +80,14 @@ def parse_sweep(text: str, seed: DynamicSettings, environment: Environment) -> S
         errors += environment_problems(environment, settings.policy())
         if errors:
             notes.append(f"{key} {value:g}: left out, {errors[0].path}: {errors[0].text}")
-        else:
-            notes += [f"{key} {value:g}: {each.path}: {each.text}" for each in problems if "is taken as" in each.text]
+            continue
+        adjusted = [f"{key} {value:g}: {each.path}: {each.text}" for each in problems if "is taken as" in each.text]
+        same = next((other for other, policy in points if policy == settings.policy()), None)
+        if same is None:
             points.append((value, settings.policy()))
+        else:
+            adjusted.append(f"{key} {value:g}: left out, the same as {same:g}")
+        notes += adjusted
     if not points:
         raise SettingsError(tuple(Problem("--sweep", note) for note in notes))
     return Sweep(key, tuple(points), tuple(notes))
@@ -114,14 +128,14 @@ def points_of(sweep: Sweep, environment: Environment, results: Sequence[WorldRes
 
 
 def _point(value: float, forecast: Forecast) -> Point:
-    lost = next((cause for cause in forecast.causes if cause.key == HOST_LOST), None)
+    lost = forecast.cause(HOST_LOST)
     needless = {cause.title: cause.needless_per_year for cause in forecast.causes if cause.needless_per_year}
-    needless["slow round trips"] = short(forecast.renewals.lost_per_year)
     return Point(
         value=value,
         gap=lost.failover if lost is not None else None,
-        needless_per_year=short(forecast.needless_per_year),
+        needless_per_year=forecast.total.needless_per_year,
         needless_by_cause=needless,
+        interruptions_per_year=forecast.total.interruptions_per_year,
         down_s_per_year=forecast.total.down_s_per_year,
         lost_bytes_per_year=short(forecast.lost_bytes_per_year),
         violations=(*forecast.violations, *forecast.problems),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hamgr.core.policy import Policy
-from hamgr.sim.forecast.causes import BY_KEY, YEAR_S
+from hamgr.sim.forecast.causes import BY_KEY, ROUND_TRIPS, YEAR_S
 from hamgr.sim.forecast.environment import Environment
-from hamgr.sim.forecast.renewals import Renewals, renewals
+from hamgr.sim.forecast.renewals import renewals
 from hamgr.sim.forecast.strike import Outcome, WorldResult
 from hamgr.sim.ranks import at_weighted_share
 
@@ -39,7 +39,10 @@ class CauseFigures:
     """Simulated."""
     per_year: float
     failovers_per_year: float
+    """Changes of leader, of which `needless_per_year` for nothing."""
     needless_per_year: float
+    interruptions_per_year: float
+    """Times without a server that takes writes after which the same one led again."""
     election: Distribution | None
     failover: Distribution | None
     down_s_per_year: float
@@ -50,41 +53,49 @@ class CauseFigures:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """`renewals`: what round trips alone do, which is on top of the causes' needless failovers."""
+    """By cause, slow round trips among them, and all together."""
 
     causes: tuple[CauseFigures, ...]
     total: CauseFigures
-    renewals: Renewals
     lost_bytes_per_year: float
     violations: tuple[str, ...]
     problems: tuple[str, ...]
 
+    def cause(self, key: str) -> CauseFigures | None:
+        return next((each for each in self.causes if each.key == key), None)
+
     @property
-    def needless_per_year(self) -> float:
-        return self.total.needless_per_year + self.renewals.lost_per_year
+    def needless_by_round_trips(self) -> float:
+        """Per year, by nothing but slow round trips."""
+        figures = self.cause(ROUND_TRIPS)
+        return figures.needless_per_year if figures is not None else 0.0
 
     @property
     def down_share(self) -> float:
         """Share of a year without a primary that takes writes."""
-        return self.total.down_s_per_year / YEAR_S
+        return min(1.0, self.total.down_s_per_year / YEAR_S)
 
     def as_json(self) -> Mapping[str, Any]:
         return {
             "per_year": {
-                "failovers": short(self.total.failovers_per_year + self.renewals.lost_per_year),
-                "needless_failovers": short(self.needless_per_year),
-                "needless_by_round_trips": short(self.renewals.lost_per_year),
-                "seconds_without_primary": short(self.total.down_s_per_year),
+                "failovers": self.total.failovers_per_year,
+                "needless_failovers": self.total.needless_per_year,
+                "needless_by_round_trips": self.needless_by_round_trips,
+                "interruptions": self.total.interruptions_per_year,
+                "seconds_without_primary": self.total.down_s_per_year,
                 "acknowledged_bytes_lost": short(self.lost_bytes_per_year),
             },
             "causes": [asdict(each) for each in (*self.causes, self.total)],
             "violations": list(self.violations),
+            "problems": list(self.problems),
         }
 
 
 def weigh(results: Sequence[WorldResult], policy: Policy, environment: Environment) -> Forecast:
     """What the outcomes of a plan add up to. Faults come at random moments, one at a time (Poisson)."""
-    outcomes = [outcome for result in results for outcome in result.outcomes]
+    lost_per_year = renewals(policy, environment).lost_per_year
+    seen = (_as_often(outcome, lost_per_year) for result in results for outcome in result.outcomes)
+    outcomes = [outcome for outcome in seen if outcome.strike.per_year > 0]
     by_cause: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         by_cause.setdefault(outcome.strike.cause, []).append(outcome)
@@ -92,16 +103,23 @@ def weigh(results: Sequence[WorldResult], policy: Policy, environment: Environme
     return Forecast(
         causes=causes,
         total=_figures(ALL, "all", outcomes),
-        renewals=renewals(policy, environment),
         lost_bytes_per_year=sum(each.strike.per_year * each.lost_bytes for each in outcomes),
         violations=tuple(f"world {each.number}: {each.violation}" for each in results if each.violation),
         problems=tuple(f"world {each.number}: {each.problem}" for each in results if each.problem),
     )
 
 
+def _as_often(outcome: Outcome, lost_per_year: float) -> Outcome:
+    """A plan has slow round trips once a year; how often they cost the lead is computed."""
+    strike = outcome.strike
+    if strike.cause != ROUND_TRIPS:
+        return outcome
+    return replace(outcome, strike=replace(strike, per_year=strike.per_year * lost_per_year))
+
+
 def _figures(key: str, title: str, outcomes: Sequence[Outcome]) -> CauseFigures:
-    changed = [each for each in outcomes if each.changed]
-    changes_per_year = sum(each.strike.per_year for each in changed)
+    changed = [each for each in outcomes if each.changes]
+    changes_per_year = sum(each.strike.per_year * each.changes for each in changed)
     lost = sum(each.strike.per_year * each.lost_bytes for each in changed)
     return CauseFigures(
         key=key,
@@ -109,7 +127,8 @@ def _figures(key: str, title: str, outcomes: Sequence[Outcome]) -> CauseFigures:
         faults=len(outcomes),
         per_year=short(sum(each.strike.per_year for each in outcomes)),
         failovers_per_year=short(changes_per_year),
-        needless_per_year=short(sum(each.strike.per_year for each in outcomes if each.needless)),
+        needless_per_year=short(sum(each.strike.per_year * each.needless for each in outcomes)),
+        interruptions_per_year=short(sum(each.strike.per_year for each in outcomes if each.interrupts)),
         election=_distribution([(each.election_s, each.strike.per_year) for each in changed]),
         failover=_distribution([(each.gap_s, each.strike.per_year) for each in changed]),
         down_s_per_year=short(sum(each.strike.per_year * each.down_s for each in outcomes)),
@@ -127,5 +146,5 @@ def _distribution(values: Sequence[tuple[float | None, float]]) -> Distribution 
 
 
 def short(value: float) -> float:
-    """To six places: what is beyond is noise of the draw."""
-    return round(value, 6)
+    """To six digits: what is beyond is noise of the draw."""
+    return float(f"{value:.6g}")

@@ -38,7 +38,8 @@ class LabNetwork(Network):
     def talk_s(self, source: str, target: str) -> float | None:
         """How long a message between two members takes; None: it does not arrive."""
         self.messages += 1
-        return self._late(super().hop_s(source, target), source, target)
+        took_s = self._late(super().hop_s(source, target), source, target)
+        return self._later(took_s, self.talk_slower_s, target)
 
     def hop_s(self, source: str, target: str) -> float | None:
         """How long WAL takes; None: there is no way."""
