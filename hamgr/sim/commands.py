@@ -24,7 +24,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--members", type=int, help="As --set members=N.")
 @click.option("--runs", type=click.IntRange(1, MOST_RUNS), help="How many faults to simulate. [default: 1000]")
 @click.option("--sweep", metavar="KEY=FROM..TO", help="Gap against needless failovers over a range: ttl=2..30.")
-@click.option("--seed", type=int, metavar="N", help="Replay simulated world N as a story.")
+@click.option("--seed", type=int, metavar="N", help="Replay simulated world N, of a sweep too, as a story.")
 @click.option("--compare", "compares", is_flag=True, help="Election protocols side by side instead.")
 @click.option("--protocol", "protocols", multiple=True, type=click.Choice(lab.PROTOCOL_KEYS), help="Only these.")
 @click.option("--fault", "faults", multiple=True, type=click.Choice(lab.FAULT_KEYS), help="Only these.")
@@ -56,7 +56,8 @@ def simulate(
 
     FILE is a member's configuration (default: that of -c): how long failovers will take with it, how many will be for
     nothing, what a year costs. With --compare: election protocols under the same faults. The same input gives the same
-    output on every machine. Exit 1: a promise was seen broken; 4: the input cannot be simulated.
+    output on every machine. Exit 1: a promise was seen broken; 4: the input cannot be simulated, or the cluster
+    does not get well in time in such an environment.
     """
     outputs = Outputs(json_path, picture_path)
     asked = lab.Asked(protocols, faults, sizes, seeds, page)
@@ -66,6 +67,8 @@ def simulate(
         raise SystemExit(_unless_lost(lambda: lab.run_comparison(asked, outputs, jobs)))
     if asked.is_any:
         raise click.UsageError("--protocol, --fault, --sizes, --seeds and --page are for --compare")
+    if seed is not None and (picture_path or json_path):
+        raise click.UsageError("--seed tells the story of one world: leave out --picture and --json")
     if picture_path is not None and sweep is None:
         raise click.UsageError("--picture draws a --sweep or a --compare")
     if members is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import shlex
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from hamgr.__main__ import cli
 from hamgr.core.policy import Policy
 from hamgr.settings import DynamicSettings, SettingsError
 from hamgr.sim.commands import simulate
+from hamgr.sim.forecast import command as forecast_command
 from hamgr.sim.forecast.causes import ROUND_TRIPS, YEAR_S, majority_lost_per_year, outage, rates
 from hamgr.sim.forecast.environment import DEFAULTS, Environment, environment_problems, read_environment
 from hamgr.sim.forecast.plan import Strike, WorldPlan, plan_worlds
@@ -393,6 +395,35 @@ def test_values_of_a_sweep_that_are_taken_as_another_are_left_out(environment: E
     assert any("loop_wait 3: left out, the same as 1" in note for note in sweep.notes)
 
 
+def test_what_is_wrong_in_a_world_of_a_sweep_is_replayed_by_the_command_that_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """World 1 with ttl 4, of two values with two worlds each."""
+
+    def broken(task: Task) -> WorldResult:
+        is_it = (task.policy.ttl_s, task.plan.number) == (4.0, 1)
+        assert is_it or not task.tells_story
+        return WorldResult(task.plan.number, (), violation="two primaries" if is_it else "", story="a story")
+
+    monkeypatch.setattr(forecast_command, "run_world", broken)
+    words = (str(HAMGR_FILE), "--set", "round_trip={p50: 1ms, max: 1s}", "--runs", "12", "--sweep", "ttl=3..4/1")
+    shown = next(line for line in run(*words).output.splitlines() if "replay: " in line)
+    command = shlex.split(shown.partition("replay: ")[2])
+    assert command[:2] == ["hamgr", "simulate"]
+    again = run(*command[2:])
+    assert again.exit_code == 1
+    assert "a story" in again.output
+
+
+def test_a_broken_promise_is_another_status_than_a_cluster_that_is_not_well_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = {"violation": WorldResult(0, (), violation="two primaries"), "problem": WorldResult(0, (), problem="slow")}
+    for what, status in (("violation", 1), ("problem", 4)):
+        monkeypatch.setattr(forecast_command, "run_world", lambda _task, what=what: found[what])
+        assert run(str(HAMGR_FILE), "--runs", "2").exit_code == status
+
+
 def test_a_replay_tells_the_story_of_one_world() -> None:
     result = run(str(HAMGR_FILE), "--runs", "60", "--seed", "2")
     assert result.exit_code == 0
@@ -460,6 +491,8 @@ def test_a_ttl_that_the_rules_refuse_is_refused(tmp_path: Path) -> None:
         ("--sizes", "3"),
         ("--picture", "it.svg"),
         ("--compare", "--members", "3"),
+        ("--seed", "1", "--json", "it.json"),
+        ("--seed", "1", "--sweep", "ttl=2..30", "--picture", "it.svg"),
     ],
 )
 def test_options_that_do_not_belong_together_are_wrong_usage(words: tuple[str, ...]) -> None:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from hamgr.settings import DynamicSettings, Problem, SettingsError, load
 from hamgr.sim.forecast.drawing import draw_sweep
 from hamgr.sim.forecast.environment import Environment, environment_problems, read_environment
-from hamgr.sim.forecast.plan import WorldPlan, plan_worlds
+from hamgr.sim.forecast.plan import plan_worlds
 from hamgr.sim.forecast.show import print_forecast, print_sweep
 from hamgr.sim.forecast.strike import Task, WorldResult, run_world
 from hamgr.sim.forecast.sweep import Sweep, parse_sweep, points_of, sweep_tasks
 from hamgr.sim.forecast.weigh import weigh
 from hamgr.sim.jobs import run_all
-from hamgr.sim.outputs import EXIT_VIOLATION, BadInput, Outputs
+from hamgr.sim.outputs import EXIT_BAD_CONFIG, EXIT_VIOLATION, BadInput, Outputs
 
 RUNS = 1000
 SWEEP_RUNS = 120
@@ -27,7 +29,7 @@ SWEEP_RUNS = 120
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was asked for. `runs` None: the default of what is done."""
+    """What was asked for. `runs` None: the default of what is done. `seed`: one world of it, as a story."""
 
     file: Path | None
     environment: Path | None = None
@@ -36,9 +38,21 @@ class Asked:
     sweep: str | None = None
     seed: int | None = None
 
+    def replay(self, seed: int) -> str:
+        """The command that tells the story of that world of it."""
+        words = ["hamgr", "simulate", *([str(self.file)] if self.file is not None else [])]
+        given = {"--environment": self.environment, "--runs": self.runs, "--sweep": self.sweep, "--seed": seed}
+        for change in self.changes:
+            words += ["--set", change]
+        for option, value in given.items():
+            words += [option, str(value)] if value is not None else []
+        return shlex.join(words)
+
 
 def run_forecast(asked: Asked, outputs: Outputs, jobs: int) -> int:
-    """Exit status: 1 where a promise was seen broken. Raises BadInput."""
+    """Exit status: 1 where a promise was seen broken, 4 where the cluster did not get well in time in this environment.
+    Raises BadInput.
+    """
     outputs.check()
     console = outputs.console()
     try:
@@ -50,9 +64,10 @@ def run_forecast(asked: Asked, outputs: Outputs, jobs: int) -> int:
             return _sweep(sweep, asked, dynamic, environment, outputs, jobs)
     except SettingsError as error:
         raise BadInput("\n".join(str(problem) for problem in error.problems if problem.is_error)) from None
+    tasks = [Task(dynamic.policy(), environment, world) for world in plan_worlds(environment, asked.runs or RUNS)]
     if asked.seed is not None:
-        return _replay(asked, dynamic, environment)
-    return _forecast(asked, dynamic, environment, outputs, jobs)
+        return _replay(tasks, asked.seed)
+    return _forecast(tasks, asked, outputs, jobs)
 
 
 def _dynamic(file: Path | None, console: Console) -> DynamicSettings:
@@ -73,53 +88,51 @@ def _refuse(problems: Iterable[Problem]) -> None:
         raise SettingsError(wrong)
 
 
-def _worlds(asked: Asked, environment: Environment) -> tuple[WorldPlan, ...]:
-    return plan_worlds(environment, RUNS if asked.runs is None else asked.runs)
-
-
-def _forecast(asked: Asked, dynamic: DynamicSettings, environment: Environment, outputs: Outputs, jobs: int) -> int:
-    policy, console = dynamic.policy(), outputs.console()
-    worlds = _worlds(asked, environment)
-    if not worlds:
-        raise BadInput("nothing breaks in this environment: every per_year is 0")
-    results = list(run_all(run_world, [Task(policy, environment, world) for world in worlds], jobs, "worlds"))
+def _forecast(tasks: Sequence[Task], asked: Asked, outputs: Outputs, jobs: int) -> int:
+    policy, environment, console = tasks[0].policy, tasks[0].environment, outputs.console()
+    results = list(run_all(run_world, tasks, jobs, "worlds"))
     forecast = weigh(results, policy, environment)
     print_forecast(console, forecast, policy, environment)
     outputs.write_json(forecast.as_json())
-    return _verdict(console, results)
+    return _verdict(console, asked, results)
 
 
-def _verdict(console: Console, results: Iterable[WorldResult]) -> int:
-    status = 0
-    for result in results:
-        for words in (result.violation, result.problem):
-            if words:
-                status = EXIT_VIOLATION
-                console.print(f"[red]world {result.number}:[/red] {words}; replay it with --seed {result.number}")
-    return status
+def _verdict(console: Console, asked: Asked, results: Sequence[WorldResult]) -> int:
+    """What went wrong, and how it is seen again."""
+    for seed, result in enumerate(results):
+        if words := result.violation or result.problem:
+            console.print(f"[red]world {seed}:[/red] {escape(words)}; replay: {escape(asked.replay(seed))}")
+    return _status(results)
+
+
+def _status(results: Iterable[WorldResult]) -> int:
+    """A broken promise weighs more than a cluster that is not well in time."""
+    found = list(results)
+    if any(result.violation for result in found):
+        return EXIT_VIOLATION
+    return EXIT_BAD_CONFIG if any(result.problem for result in found) else 0
 
 
 def _sweep(
     sweep: Sweep, asked: Asked, dynamic: DynamicSettings, environment: Environment, outputs: Outputs, jobs: int
 ) -> int:
     console = outputs.console()
-    tasks = sweep_tasks(sweep, environment, SWEEP_RUNS if asked.runs is None else asked.runs)
-    if not tasks:
-        raise BadInput("nothing that depends on the lease happens in this environment")
+    tasks = sweep_tasks(sweep, environment, asked.runs or SWEEP_RUNS)
+    if asked.seed is not None:
+        return _replay(tasks, asked.seed)
     results = list(run_all(run_world, tasks, jobs, f"worlds by {sweep.key}"))
     points = points_of(sweep, environment, results)
     print_sweep(console, sweep, points)
     present = float(getattr(dynamic, sweep.key))
     outputs.write_json({"key": sweep.key, "present": present, "points": [point.as_json() for point in points]})
     outputs.write_picture(draw_sweep(sweep, points, present, environment.members))
-    return _verdict(console, results)
+    return _verdict(console, asked, results)
 
 
-def _replay(asked: Asked, dynamic: DynamicSettings, environment: Environment) -> int:
+def _replay(tasks: Sequence[Task], seed: int) -> int:
     """One world as a story on standard output."""
-    worlds = _worlds(asked, environment)
-    if asked.seed is None or not 0 <= asked.seed < len(worlds):
-        raise BadInput(f"--seed is the number of a world, 0 to {len(worlds) - 1}")
-    result = run_world(Task(dynamic.policy(), environment, worlds[asked.seed], tells_story=True))
+    if not 0 <= seed < len(tasks):
+        raise BadInput(f"--seed is the number of a world, 0 to {len(tasks) - 1}")
+    result = run_world(replace(tasks[seed], tells_story=True))
     Console(highlight=False, soft_wrap=True).print(result.story, markup=False)
-    return EXIT_VIOLATION if result.violation or result.problem else 0
+    return _status([result])
