@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -23,6 +24,8 @@ from hamgr.dcs.remembered import SUFFIX
 
 SHORTEST_S = 10.0
 RECORDS = 50
+PROMOTION, FIRST_WRITE = "promotion, past changes of leader", "first write after a promotion"
+RESTART = "restart of a server that led on"
 PROBE_ROOM = 5.0
 """A vital check's patience should be so many times the longest flush that was seen."""
 OUTLOOKS_TTL_S = (2.0, 3.0, 5.0, 10.0, 20.0, 30.0)
@@ -42,6 +45,12 @@ class _Duration(click.ParamType[float]):
         return seconds
 
 
+def _finite(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number of failovers")
+    return value
+
+
 @click.command()
 @click.argument("cluster_name", required=False)
 @click.option("--for", "for_s", type=_Duration(), default="60s", show_default=True, help="How long to measure.")
@@ -49,6 +58,7 @@ class _Duration(click.ParamType[float]):
     "--needless",
     "per_year",
     type=click.FloatRange(min=0, min_open=True),
+    callback=_finite,
     default=1.0,
     show_default=True,
     help="Needless failovers a year that you accept.",
@@ -69,11 +79,11 @@ def calibrate(ctx: click.Context, cluster_name: str | None, for_s: float, per_ye
         task = bar.add_task("measuring", total=for_s)
         measured = measure(site, directories, for_s, lambda done_s: bar.update(task, completed=done_s))
     try:
-        tail = tail_of(measured.stalls_s, measured.span_s)
+        tail = tail_of(measured.all_stalls_s, measured.span_s)
     except TooFewStalls as problem:
         raise Refused(str(problem), "measure for longer") from problem
-    stages = stage_durations(site.records(RECORDS))
-    value = findings(policy, per_year, measured, tail, stages)
+    past = past_durations(site.records(RECORDS))
+    value = findings(policy, per_year, measured, tail, past)
     if fmt == "pretty":
         click.echo("\n".join([render(_table(value), fmt), "", render(_outlooks(value), fmt), "", *reasoning(value)]))
     elif fmt == "tsv":
@@ -94,31 +104,53 @@ def _directories(site: Site) -> dict[str, Path]:
     return found
 
 
-def stage_durations(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Seconds by stage of the changes of leader on record; what nobody saw is left out."""
-    found: dict[str, list[float]] = {}
+def past_durations(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Seconds, from the changes of leader on record; what nobody saw is left out. Where the former leader won again,
+    what began with its election was a restart.
+    """
+    found: dict[str, list[float]] = {PROMOTION: [], FIRST_WRITE: [], RESTART: []}
     for record in records:
-        for stage in record.get("stages") or []:
-            start, end = stage.get("start_s"), stage.get("end_s")
-            if isinstance(start, int | float) and isinstance(end, int | float) and end >= start:
-                found.setdefault(str(stage.get("name")), []).append(end - start)
+        took = {str(stage.get("name")): _length(stage) for stage in record.get("stages") or []}
+        promotion, first_write = took.get("promote"), took.get("writable")
+        if not record.get("former"):
+            continue
+        if record["former"] == record.get("leader"):
+            if promotion is not None and first_write is not None:
+                found[RESTART].append(promotion + first_write)
+            continue
+        for name, length in ((PROMOTION, promotion), (FIRST_WRITE, first_write)):
+            if length is not None:
+                found[name].append(length)
     return found
 
 
+def _length(stage: Mapping[str, Any]) -> float | None:
+    start, end = stage.get("start_s"), stage.get("end_s")
+    if isinstance(start, int | float) and isinstance(end, int | float) and end >= start:
+        return end - start
+    return None
+
+
 def findings(
-    policy: Policy, wanted: float, measured: Measured, tail: Tail, stages: Mapping[str, Sequence[float]]
+    policy: Policy, wanted: float, measured: Measured, tail: Tail, past: Mapping[str, Sequence[float]]
 ) -> dict[str, Any]:
     """All that is said, as plain values: seconds, and times a year."""
     proposed = shortest_ttl_s(tail, wanted, policy.loop_wait_s)
     flushes: dict[str, Sequence[float]] = {f"flush, {name} disk": seen for name, seen in measured.flushes_s.items()}
-    series = {"renewal, due until confirmed": measured.stalls_s, "this host wakes up late": measured.late_s, **flushes}
-    series |= {f"stage {name} of past changes": stages[name] for name in ("promote", "writable") if name in stages}
+    series = {
+        "renewal, due until confirmed": measured.all_stalls_s,
+        "this host wakes up late": measured.late_s,
+        **flushes,
+    }
+    series |= past
     longest_flush_s = max((max(seen) for seen in measured.flushes_s.values() if seen), default=None)
     return {
         "measured_for_s": round(measured.span_s, 1),
         "unanswered_renewals": measured.unanswered,
         "series": [_series(name, seen) for name, seen in series.items() if seen],
         "tail": asdict(tail),
+        "longest_is_unfinished": measured.is_longest_unfinished,
+        "past_restarts": len(past[RESTART]),
         "wanted_per_year": wanted,
         "present": _outlook(policy, tail),
         "outlooks": [_outlook(replace(policy, ttl_s=ttl_s), tail) for ttl_s in OUTLOOKS_TTL_S],
@@ -172,10 +204,11 @@ def _outlooks(value: Mapping[str, Any]) -> Table:
 def reasoning(value: Mapping[str, Any]) -> list[str]:
     """Why that ttl, in sentences."""
     tail, now, proposed = value["tail"], value["present"], value["proposed"]
+    at_least = "at least " if value["longest_is_unfinished"] else ""
     lines = [
         "A renewal that takes longer than what a lease has room for costs a leader its lease."
         f" {tail['excesses']} of the stalls took more than {_ms(tail['threshold_s'])} ms,"
-        f" the longest {_ms(tail['longest_s'])} ms.",
+        f" the longest {at_least}{_ms(tail['longest_s'])} ms.",
         "How often much longer ones come is extrapolated from these (generalised Pareto, shape"
         f" {tail['shape']:.2f}, at its pessimistic end): {value['measured_for_s']:g} s stand for a year. Measure for"
         " longer, and under your heaviest load, to trust it more.",
@@ -185,12 +218,15 @@ def reasoning(value: Mapping[str, Any]) -> list[str]:
     if value["unanswered_renewals"]:
         lines.append(f"{value['unanswered_renewals']} renewals were not answered at all: look at etcd first.")
     lines += [f"Note: {note}." for note in value["notes"]] + _on_probes(value)
+    if not value["past_restarts"]:
+        lines.append("No record of a server that was started again and led on: how long a restart takes is not known.")
     if proposed is None:
         return [*lines, "Proposal: none. No ttl is long enough for such stalls; find their cause."]
+    longer = " or more (measure again: the longest stall had not ended)" if at_least else ""
     return [
         *lines,
-        f"Proposal: ttl {proposed['ttl_s']:g} s, the shortest with at most {value['wanted_per_year']:g} needless"
-        f" failovers a year: room for {proposed['room_s']:.2f} s, {_rate(proposed['needless_per_year'])};"
+        f"Proposal: ttl {proposed['ttl_s']:g} s{longer}, the shortest with at most {value['wanted_per_year']:g}"
+        f" needless failovers a year: room for {proposed['room_s']:.2f} s, {_rate(proposed['needless_per_year'])};"
         f" {_gap(proposed)}."
         " Nothing was changed: `hamgr edit-config -s ttl=N` does it.",
     ]
