@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from statistics import median
 
 import pytest
 
 from hamgr.core.policy import Policy
+from hamgr.sim.ground import Ground
 from hamgr.sim.lab.bully import ANSWER_S, SILENCE_S
 from hamgr.sim.lab.cluster import Cluster
 from hamgr.sim.lab.faults import BY_KEY as FAULTS
 from hamgr.sim.lab.field import Field, Setting
+from hamgr.sim.lab.network import LabNetwork
 from hamgr.sim.lab.protocols import BY_KEY, PROTOCOLS, zookeeper
 from hamgr.sim.lab.splitvotes import election_s
 from hamgr.sim.lab.trial import Seen, run_trial
 from hamgr.sim.lab.zookeeper import Ensemble, ZooKeeperNode, ZooKeeperSetting
+from hamgr.sim.pace import Pace
 
 PROMOTION_S = 0.15
 TICK_S, SESSION_S = 2.0, 6.0
@@ -124,6 +128,45 @@ def test_a_leader_by_the_recipe_learns_of_its_end_only_when_it_is_back() -> None
     )
     assert min(seen.two_s for seen in to_the_letter) > 30.0
     assert not any(seen.two_s for seen in stepping_down)
+
+
+def test_a_watch_goes_off_once_and_only_for_a_session_that_lives() -> None:
+    ground = Ground(random.Random(1), Pace())
+    ensemble = Ensemble(ground, ZooKeeperSetting(), lambda: None)
+    leader, watcher, late = (ensemble.open(name) for name in "abc")
+    number, _ = ensemble.join(leader), ensemble.join(watcher)
+    told: list[str] = []
+    for _ in range(2):
+        assert ensemble.watch(watcher, number, lambda: told.append("watcher"))
+    assert ensemble.watch(late, number, lambda: told.append("late"))
+    for session in (late, leader):
+        ensemble.end(session)
+    assert told == ["watcher"]
+    assert not ensemble.watch(watcher, number, lambda: told.append("again"))
+
+
+def test_an_event_that_overtakes_the_answer_of_its_own_watch_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    field = zookeeper(ZooKeeperSetting())(random.Random(1), Setting(2))
+    assert isinstance(field, Field)
+    watch, from_etcd_s, late_s = Ensemble.watch, LabNetwork.from_etcd_s, [0.001, 0.05]
+
+    def in_turn(network: LabNetwork, target: str) -> float | None:
+        return late_s.pop(0) if late_s else from_etcd_s(network, target)
+
+    def watched(ensemble: Ensemble, session_id: int, number: int, tell: Callable[[], None]) -> bool:
+        """What is watched goes at once: the event is sent before the answer."""
+        found = watch(ensemble, session_id, number, tell)
+        monkeypatch.setattr(LabNetwork, "from_etcd_s", in_turn)
+        session = ensemble.candidates[number]
+        field.lose(ensemble.sessions[session].owner)
+        ensemble.end(session)
+        return found
+
+    monkeypatch.setattr(Ensemble, "watch", watched)
+    field.begin()
+    run(field, 5.0)
+    assert not late_s
+    assert len(field.accepting()) == 1
 
 
 # -- lease with polling ----------------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ class Ensemble:
         self.sessions: dict[int, Session] = {}
         self.candidates: dict[int, int] = {}
         """Sequence number of the node -> its session. In order of their making."""
-        self._watches: dict[int, list[Callable[[], None]]] = {}
+        self._watches: dict[int, dict[int, Callable[[], None]]] = {}
+        """Number of the watched node -> session that watches it -> how it is told."""
         self._last = 0
         self.notified = 0
         """Watches that went off."""
@@ -94,11 +95,12 @@ class Ensemble:
         """The candidates' numbers, the smallest first."""
         return tuple(self.candidates)
 
-    def watch(self, number: int, tell: Callable[[], None]) -> bool:
-        """Be told once when that node is gone; False: it is gone already."""
+    def watch(self, session_id: int, number: int, tell: Callable[[], None]) -> bool:
+        """That session, if it lives, is told once when that node is gone, however often it asks; False: it is gone."""
         if number not in self.candidates:
             return False
-        self._watches.setdefault(number, []).append(tell)
+        if session_id in self.sessions:
+            self._watches.setdefault(number, {})[session_id] = tell
         return True
 
     def _tick(self) -> None:
@@ -106,15 +108,18 @@ class Ensemble:
         now = self._ground.now
         self._ground.at(now + self._setting.tick_s, self._tick)
         for number in [each for each, session in self.sessions.items() if session.expires_at <= now]:
-            self._end(number)
+            self.end(number)
 
-    def _end(self, session_id: int) -> None:
+    def end(self, session_id: int) -> None:
+        """The session is over, and its nodes are gone."""
         del self.sessions[session_id]
+        for watchers in self._watches.values():
+            watchers.pop(session_id, None)
         for number in [each for each, owner in self.candidates.items() if owner == session_id]:
             if number == next(iter(self.candidates)):
                 self._on_gone()
             del self.candidates[number]
-            for tell in self._watches.pop(number, ()):
+            for tell in self._watches.pop(number, {}).values():
                 self.notified += 1
                 tell()
 
@@ -130,11 +135,11 @@ class ZooKeeperNode(Node):
         self.setting = setting
         self.session_id = 0
         self.number = 0
-        self._is_looking = False
+        self._is_looking = self._is_due = self._is_away = False
 
     def start(self) -> None:
         self.session_id = self.number = 0
-        self._is_looking = False
+        self._is_looking = self._is_due = self._is_away = False
         self._drive(self._live())
         self._discover()
 
@@ -170,13 +175,15 @@ class ZooKeeperNode(Node):
                 yield self.setting.ping_s / self.clock.rate
 
     def _disconnected(self) -> None:
+        self._is_away = True
         if self.setting.steps_down:
             self.database.demote()
 
     def _connected(self) -> None:
-        """Reconnected in time: the node is still there."""
-        if self.setting.steps_down and self.number and not self.database.leads:
+        """If it was not: it is so in time, and the node is still there."""
+        if self._is_away and self.setting.steps_down and self.number and not self.database.leads:
             self._look_again()
+        self._is_away = False
 
     def _expired(self) -> None:
         self.session_id = self.number = 0
@@ -189,38 +196,50 @@ class ZooKeeperNode(Node):
         number = yield from self._ask(lambda: self.ensemble.join(session_id))
         if not isinstance(number, NoAnswer) and number and session_id == self.session_id:
             self.number = number
-            yield from self._look()
+            self._look_again()
 
     def _look_again(self) -> None:
+        """What is learned while it looks is followed by another look."""
+        self._is_due = True
         if not self._is_looking:
             self._drive(self._look())
 
     def _look(self) -> Generator[Wait, Any, Any]:
-        """Lead if no candidate is before this one, else watch the one right before it."""
         self._is_looking = True
-        number = self.number
-        while number and number == self.number:
-            children = yield from self._ask(self.ensemble.children)
-            if isinstance(children, NoAnswer):
+        while self._is_due and self.number:
+            self._is_due = False
+            if (yield from self._look_once(self.number)) is False:
+                self._is_due = True
                 yield RECONNECT_S
-                continue
-            before = [each for each in children if each < number]
-            if not before:
-                if number in children and number == self.number:
-                    self.database.promote(self.database.timeline + 1)
-                break
-            if (yield from self._ask(partial(self.ensemble.watch, before[-1], self._notified))) is True:
-                break
         self._is_looking = False
 
-    def _notified(self) -> None:
-        """The ensemble's event is on its way; a client that is disconnected gets it when it reconnects."""
-        life, late_s = self.generation, self.field.network.from_etcd_s(self.name)
-        if late_s is None:
-            again = self.ground.now + RECONNECT_S
-            self.ground.at(again, lambda: self._notified() if self.generation == life else None)
+    def _look_once(self, number: int) -> Generator[Wait, Any, bool]:
+        """Lead if no candidate is before this one, else watch the one right before it. False: there was no answer."""
+        children = yield from self._ask(self.ensemble.children)
+        if isinstance(children, NoAnswer):
+            return False
+        before = [each for each in children if each < number]
+        if not before:
+            if number in children and number == self.number:
+                self.database.promote(self.database.timeline + 1)
+            return True
+        tell = partial(self._notified, self.session_id, self.generation)
+        watches = yield from self._ask(partial(self.ensemble.watch, self.session_id, before[-1], tell))
+        if watches is False:
+            self._is_due = True
+        return not isinstance(watches, NoAnswer)
+
+    def _notified(self, session_id: int, life: int) -> None:
+        """The ensemble's event is on its way, once; a client that is disconnected gets it when it reconnects, unless
+        its session has ended by then.
+        """
+        if session_id not in self.ensemble.sessions or self.generation != life:
             return
-        self.at(self.ground.now + late_s, self._look_again)
+        late_s = self.field.network.from_etcd_s(self.name)
+        if late_s is None:
+            self.ground.at(self.ground.now + RECONNECT_S, lambda: self._notified(session_id, life))
+        else:
+            self.at(self.ground.now + late_s, self._look_again)
 
     # -- the standby beside it ---------------------------------------------------------------------------------
 
