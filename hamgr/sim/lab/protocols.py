@@ -171,7 +171,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
         "this project's core",
         (
             "the gap of a lost host is the lease: ttl, where a quorum of voters needs a third of a second",
-            "every ballot is seen by every member: messages grow with the square of the members",
+            "every ballot is seen by every member: messages grow faster than the members",
             "it needs etcd beside it",
         ),
         hamgr(Policy()),

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hamgr.sim.lab.compare import Cell, Comparison
+from hamgr.sim.lab.compare import Cell, Comparison, Plan
 from hamgr.sim.lab.faults import BY_KEY as FAULTS
 from hamgr.sim.lab.protocols import BY_KEY as PROTOCOLS
 
@@ -121,9 +121,19 @@ def _detail_words(cell: Cell) -> Iterator[str]:
     yield NOTHING if cell.messages is None else str(cell.messages)
 
 
+def growth_fault(plan: Plan) -> str:
+    """By which fault growth is shown: the loss of the leader's host, unless others were asked for."""
+    return CRASH if CRASH in plan.faults else plan.faults[0]
+
+
+def growth_heads(plan: Plan) -> list[str]:
+    """Numbers of members, with how many runs there are of each: a median of two is the smaller of them."""
+    return [f"{members} ({plan.seeds_of(members)} run{'s' * (plan.seeds_of(members) > 1)})" for members in plan.sizes]
+
+
 def growth_rows(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
-    """Per protocol, what the loss of the leader's host costs by number of members: gap and messages."""
-    fault = CRASH if CRASH in comparison.plan.faults else comparison.plan.faults[0]
+    """Per protocol, what that fault costs by number of members: gap and messages."""
+    fault = growth_fault(comparison.plan)
     for key in comparison.plan.protocols:
         row = []
         for members in comparison.plan.sizes:
@@ -134,11 +144,12 @@ def growth_rows(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
 
 
 def _growth(comparison: Comparison) -> Table:
-    title = "The leader's host is lost: median time without a leader, messages of the election, by number of members"
+    fault = FAULTS[growth_fault(comparison.plan)].title
+    title = f"{fault}: median time without a leader, messages of the election, by number of members"
     table = Table(title=title, box=box.ASCII2, title_justify="left", title_style="bold")
     table.add_column("protocol")
-    for members in comparison.plan.sizes:
-        table.add_column(str(members), justify="right")
+    for head in growth_heads(comparison.plan):
+        table.add_column(head, justify="right")
     for key, row in growth_rows(comparison):
         table.add_row(key, *row)
     return table
@@ -165,7 +176,7 @@ def markdown(comparison: Comparison) -> dict[str, str]:
         "gap": _markdown_matrix(comparison, gap_words),
         "safety": _markdown_matrix(comparison, safety_words),
         "stability": _markdown_matrix(comparison, stability_words),
-        "growth": _markdown_rows(["protocol", *map(str, plan.sizes)], growth_rows(comparison)),
+        "growth": _markdown_growth(comparison),
         "protocols": "\n".join(_sheet(key) for key in plan.protocols),
     }
     if comparison.splits:
@@ -186,6 +197,12 @@ def _markdown_matrix(comparison: Comparison, words: Words) -> str:
 
     rows = ((FAULTS[fault].title, row(fault)) for fault in plan.faults)
     return _markdown_rows(["fault", *plan.protocols], rows)
+
+
+def _markdown_growth(comparison: Comparison) -> str:
+    plan = comparison.plan
+    words = f"Fault: {FAULTS[growth_fault(plan)].title}. Median time without a leader, messages of the election."
+    return f"{words}\n\n{_markdown_rows(['protocol', *growth_heads(plan)], growth_rows(comparison))}"
 
 
 def _markdown_rows(heads: Sequence[str], rows: Iterator[tuple[str, list[str]]]) -> str:
