@@ -212,8 +212,9 @@ def _with_vacancy(state: State, view: ClusterView, before: ClusterView | None) -
     former = before.leader.name if before is not None and before.leader is not None else ""
     open_after = before.revision if before is not None else 0
     # The end of an offer opens another one: in between its holder may have started again and acknowledged writes.
-    # After a restore nobody knows who has most: all are heard.
-    cold = not state.server.is_replica or state.reset is not None
+    # After a restore nobody knows who has most: all are heard. So are they where members' keys are gone as this one's
+    # is: etcd was not to be reached, and whoever is back first would find nobody else to be compared with.
+    cold = not state.server.is_replica or state.reset is not None or view.member(state.me.name) is None
     vacancy = Vacancy(term, view.seen_at, cold, open_after=open_after, offered_in=offered_in)
     return state._replace(vacancy=vacancy, passage=_passage(state, view, vacancy, former))
 
@@ -242,7 +243,7 @@ def _passage(state: State, view: ClusterView, vacancy: Vacancy, former: str) -> 
         cause="leader_lost",
         former=former,
         seen_at=vacancy.since,
-        fault_at=None if vacancy.cold else state.leader_heard_at,
+        fault_at=state.leader_heard_at if state.server.is_replica and state.reset is None else None,
         former_lsn=_last_told_lsn(view),
         former_end_is_read=is_bound,
         former_had_another_timeline=not is_bound and _may_lack_timeline_of(state.server, view.term, view.status),

@@ -108,7 +108,9 @@ class Vacancy:
     term: Term
     since: Instant
     cold: bool
-    """This server did not run as a replica when the vacancy was first seen."""
+    """Who could be elected cannot be told from the members' keys: this server did not run as a replica when the vacancy
+    was first seen, its own key was gone, or etcd was restored.
+    """
     voted_at: Instant | None = None
     open_after: int = 0
     """Revision of the last view before it: a ballot as old as that was cast for something else."""

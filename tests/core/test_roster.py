@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from core.leader import NOW, TERM, leading, member, primary_server, seen
 from hamgr.core import facts
-from hamgr.core.actions import AskPeers, CastBallot, PutMember, PutOffer, PutRoster
-from hamgr.core.cluster import Offer, Request
+from hamgr.core.actions import AskPeers, CastBallot, PutMember, PutOffer, PutRoster, TakeLeader
+from hamgr.core.cluster import Ballot, Offer, Request
 from hamgr.core.decide import decide
 from hamgr.core.observe import observe
 from hamgr.core.policy import Policy
 from hamgr.core.precheck import successors, why_not
 from hamgr.core.reasons import Code
 from hamgr.core.result import Outcome, Result
+from hamgr.core.rules.election import COLD_WINDOW_S
 from hamgr.core.server import Phase
 from hamgr.core.state import Crash, Lease, Myself, State, Vacancy
 from hamgr.core.units import Lsn, Term, Timeline, after
@@ -66,3 +69,23 @@ def test_what_failed_with_the_lease_that_is_gone_is_tried_at_once_on_the_next() 
             state = observe(state, facts.ActionEnded(action, Outcome(Result.FAILED, "store", "the lease is gone"), NOW))
     state = observe(state, facts.LeaseGranted(10, after(NOW, 5.0), 5.0, 5.0))
     assert [failure.kind for failure in state.failures] == ["AskPeers"]
+
+
+@pytest.mark.parametrize(("keys", "takes"), [("bc", True), ("c", False), ("", False)], ids=str)
+def test_where_its_own_key_is_gone_too_those_without_one_are_waited_for(keys: str, takes: bool) -> None:
+    """Their leases ran out as its own did: whoever is back first is not the only one, nor the one with most WAL."""
+    replica = primary_server(NOW, in_recovery=True, received_lsn=Lsn(1000), written_lsn=Lsn(0))
+    led = State(Myself("b"), Policy(), cluster=seen(), lease=Lease(9, after(NOW, 60.0)), server=replica)
+    members = tuple(member(name)._replace(lease_id=9) for name in keys)
+    alone = seen()._replace(revision=30, leader=None, members=members)
+    state = observe(led, facts.ClusterSeen(alone))
+    ballots = (Ballot("b", Term(TERM + 1), Timeline(1), Lsn(1000), 1, mod_revision=31),)
+    ballots += (Ballot("c", Term(TERM + 1), Timeline(1), Lsn(900), 1, mod_revision=31),) if "c" in keys else ()
+    state = observe(state, facts.ClusterSeen(alone._replace(revision=31, ballots=ballots)))
+    assert state.vacancy is not None
+    state = state._replace(vacancy=replace(state.vacancy, voted_at=NOW))
+    decision = decide(state, NOW)
+    assert any(isinstance(action, TakeLeader) for action in decision.actions) is takes
+    assert takes or decision.reason.code is Code.WAIT_BALLOTS
+    later = decide(state, after(NOW, COLD_WINDOW_S + 0.1))
+    assert any(isinstance(action, TakeLeader) for action in later.actions)

@@ -18,7 +18,7 @@ from hamgr.core.state import Vacancy
 from hamgr.core.units import Instant, Lsn, after
 
 COLD_WINDOW_S = 10.0
-"""After the loss of all members: how long the ballots of the whole roster are awaited."""
+"""After the loss of all members, or of their keys: how long the ballots of the whole roster are awaited."""
 
 CANDIDATE_PATIENCE_S = 10.0
 """How long the others leave the lead to the candidate that an operator named."""
@@ -254,7 +254,7 @@ def _why_no_quorum(scene: Scene, mine: Ballot, cast: Mapping[str, Ballot]) -> Re
 
 
 def _rivals(scene: Scene, vacancy: Vacancy) -> frozenset[str]:
-    """Members whose vote counts, other than this one. In a cold start the whole roster is waited for."""
+    """Members whose vote counts, other than this one. Where keys do not tell who is there it is the whole roster."""
     if _named_candidate(scene, vacancy) == scene.me:
         return frozenset()
     holder = scene.offer.holder if scene.offer else ""
