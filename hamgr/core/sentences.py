@@ -77,7 +77,7 @@ SENTENCES: dict[Code, str] = {
     Code.DIVERGED: "the local WAL has diverged from {leader}",
     Code.REWINDING: "rewinding onto the history of {leader}",
     Code.REDIRECTING: "pointing the server at {leader}",
-    Code.LEAVING: "receiving no more until its WAL has been compared with that of {leader}",
+    Code.LEAVING: "receiving no more from elsewhere before it follows {leader}",
     Code.LEFT_ALONE: "receiving no more: neither etcd nor a leader says whom to follow",
     Code.NOT_STREAMING: "running, but not streaming from {leader} yet",
     Code.ORDER: "carrying out the order to {kind}",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hamgr.core.server import NO_BIRTH, Birth, DataDir, Phase, ServerIdentity, ServerView
 from hamgr.core.units import Instant, Timeline
-from hamgr.postgres import births, control, process, source, sql
+from hamgr.postgres import births, control, process, source, sql, wal
 from hamgr.postgres.config import ServerConfig
 from hamgr.postgres.disk import Disk
 from hamgr.postgres.errors import ServerBroken, ServerError, ServerRefused
@@ -94,12 +94,13 @@ class Observer:
             return replace(seen, data_dir=DataDir.UNUSABLE, problem=problem)
         was_killed = not file.was_shut_down_cleanly and self.identity is None
         crashed = (self.identity is not None or was_killed) and not self._ended_by_us
+        received_on = await self._newest_on_disk()
         return replace(
             seen,
             phase=Phase.CRASHED if crashed else Phase.STOPPED,
             control=file,
             system_identifier=file.system_identifier,
-            timeline=Timeline(max(file.timeline, file.min_recovery_timeline)),
+            timeline=Timeline(max(file.timeline, file.min_recovery_timeline, received_on)),
             birth=birth,
         )
 
@@ -197,7 +198,8 @@ class Observer:
         """A replica without WAL receiver: what it last received on, or what the server itself says."""
         if not answer.timeline_is_fresh and not self._timeline:
             try:
-                self._timeline = (await source.identify_local(self._config)).timeline
+                replayed_on = (await source.identify_local(self._config)).timeline
+                self._timeline = max(replayed_on, await self._newest_on_disk())
             except ServerError:
                 # No replication connection to be had: the control file's may be too low, which loses an election
                 # but no data. The next probe asks again.
@@ -205,6 +207,11 @@ class Observer:
         self._timeline = max(self._timeline, answer.timeline)
         self._has_received = self._has_received or answer.timeline_is_fresh
         return self._timeline
+
+    async def _newest_on_disk(self) -> Timeline:
+        """Received before the server's start, and not replayed yet."""
+        data_dir = self._config.data_dir
+        return await self._disk.run(lambda: wal.newest_timeline(data_dir), "look at the WAL")
 
     async def _refresh_pending(self, answer: Answer) -> None:
         if answer.loaded_at != self._loaded_at:

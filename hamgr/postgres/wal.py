@@ -30,6 +30,7 @@ BACK_OFF = 64 * 1024
 PAGE_HEADER = struct.Struct("=HHIQ")
 """XLogPageHeaderData as far as the page's own address, which comes last."""
 
+SEGMENT_FILE = re.compile(r"[0-9A-F]{24}")
 RECORD = re.compile(r"len \(rec/tot\):\s*\d+/\s*(\d+),.*?lsn: ([0-9A-F]+/[0-9A-F]+),.*?desc: (\S+)")
 
 
@@ -177,6 +178,15 @@ def _is_begun(path: Path, begins: Lsn) -> bool:
     return len(header) == PAGE_HEADER.size and PAGE_HEADER.unpack(header)[3] == begins
 
 
+def newest_timeline(data_dir: Path) -> Timeline:
+    """Of the segment files on this disk; 0 if there is none. Blocking.
+
+    A file that was only made ready bears the number of the timeline on which the server was then.
+    """
+    names = (path.name for path in (data_dir / "pg_wal").glob("*"))
+    return Timeline(max((int(name[:8], 16) for name in names if SEGMENT_FILE.fullmatch(name)), default=0))
+
+
 def segment_name(timeline: Timeline, number: int, segment: int) -> str:
     """Name of the segment file of that number, counted from the beginning of all WAL."""
     per_file = SEGMENTS_OF // segment
@@ -186,6 +196,6 @@ def segment_name(timeline: Timeline, number: int, segment: int) -> str:
 def segment_size(data_dir: Path) -> int:
     """Size of a WAL segment in bytes, from the files themselves. Blocking."""
     for path in (data_dir / "pg_wal").iterdir():
-        if re.fullmatch(r"[0-9A-F]{24}", path.name) and (size := path.stat().st_size):
+        if SEGMENT_FILE.fullmatch(path.name) and (size := path.stat().st_size):
             return size
     return DEFAULT_SEGMENT

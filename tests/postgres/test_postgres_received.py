@@ -145,7 +145,9 @@ async def test_restarted_replica_is_on_the_timeline_that_it_received_on_before_a
     stopped = await three.stopped_position()
     assert stopped.timeline == 2
     assert stopped.lsn > committed
+    assert (await three.probe()).timeline == 2
     await three.start_standby(Upstream())
+    assert (await three.probe()).timeline == 2
     found = await three.received()
     assert await replayed(three) < promotion.lsn
     assert found.timeline == 2

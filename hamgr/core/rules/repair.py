@@ -162,6 +162,8 @@ def follow(scene: Scene) -> Verdict | None:
     if not births.is_of_leaders_history(scene):
         return _compare_first(scene, leader)
     if server.upstream != leader.address:
+        if server.upstream:
+            return _leave(scene, leader)
         if _is_left_alone(scene):
             return Verdict(because(Code.LEFT_ALONE))
         return _when_ready(scene, because(Code.REDIRECTING, leader=leader.name), Follow(leader))
@@ -175,10 +177,15 @@ def _compare_first(scene: Scene, leader: Upstream) -> Verdict:
     one, and the server itself would not notice. It receives nothing more until that is known.
     """
     if scene.server.upstream:
-        return _when_ready(scene, because(Code.LEAVING, leader=leader.name), Follow(Upstream()))
+        return _leave(scene, leader)
     if not _is_primary_ready(scene):
         return Verdict(because(Code.WAIT_LEADER, why=f"{leader.name} is not a primary yet"))
     return Verdict(because(Code.NOT_STREAMING, leader=leader.name), (CheckHistory(leader),))
+
+
+def _leave(scene: Scene, leader: Upstream) -> Verdict:
+    """What it still receives from elsewhere is not part of what was proven, or will be compared."""
+    return _when_ready(scene, because(Code.LEAVING, leader=leader.name), Follow(Upstream()))
 
 
 def _not_streaming(scene: Scene, leader: Upstream) -> Verdict:
