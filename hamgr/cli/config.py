@@ -17,12 +17,12 @@ from hamgr.cli.rest import RestAccess
 from hamgr.dcs.endpoints import EtcdConfig
 from hamgr.dcs.remembered import SUFFIX
 from hamgr.settings import CtlSection, EtcdSection, RestapiSection, SettingsError
+from hamgr.settings.kinds import parse_hosts
 from hamgr.settings.section import Section, option
 from hamgr.settings.sort import fit, sort_out
 from hamgr.settings.source import Source, add_environment, read_file
 
 DEFAULT_FILES = (Path("/etc/hamgr/hamgr.yml"), Path("hamgr.yml"))
-ETCD_PORT = 2379
 
 
 class CliFile(Section):
@@ -139,15 +139,16 @@ def _secret(value: SecretStr | None) -> str:
 
 
 def _at_url(config: CliConfig, url: str) -> CliConfig:
-    """The configuration with etcd as the URL names it: etcd3://host:port,host:port/namespace."""
-    parts = urlsplit(url if "//" in url else f"//{url}")
-    if parts.scheme not in ("", "etcd", "etcd3", "http", "https") or "@" in parts.netloc or not parts.netloc:
-        raise BadConfig("-d is not of the form etcd3://HOST:PORT[,HOST:PORT...][/NAMESPACE]")
-    hosts = tuple(
-        host if host.rpartition("]")[2].count(":") else f"{host}:{ETCD_PORT}"
-        for host in parts.netloc.split(",")
-        if host
-    )
+    """The configuration with etcd as the URL names it: etcd3://host:port,host:port/namespace. Raises BadConfig."""
+    hint = "write -d etcd3://HOST:PORT[,HOST:PORT...][/NAMESPACE]"
+    try:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        hosts = parse_hosts(parts.netloc)
+    except ValueError as problem:
+        raise BadConfig(f"-d: {problem}", hint) from problem
+    if parts.scheme not in ("", "etcd", "etcd3", "http", "https") or parts.query or parts.fragment:
+        raise BadConfig("-d is not an address of etcd", hint)
     protocol = parts.scheme if parts.scheme in ("http", "https") else config.etcd.protocol
     namespace = f"{parts.path.rstrip('/')}/" if parts.path.strip("/") else config.namespace
-    return replace(config, namespace=namespace, etcd=replace(config.etcd, hosts=hosts, protocol=protocol))
+    etcd = replace(config.etcd, hosts=tuple(map(str, hosts)), protocol=protocol)
+    return replace(config, namespace=namespace, etcd=etcd)

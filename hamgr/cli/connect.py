@@ -105,6 +105,10 @@ def connect(globals_: Globals, cluster_name: str | None = None) -> Site:
     scope = cluster_name or config.scope
     if not scope:
         raise BadConfig("no cluster is named", "set `scope` in the configuration, or name the cluster")
+    try:
+        ScopeKeys.of(scope, config.namespace)
+    except ValueError as problem:
+        raise BadConfig(f"a cluster cannot be named {scope!r} in {config.namespace!r}: {problem}") from problem
     return Site(scope, config)
 
 

@@ -16,10 +16,16 @@ class ScopeKeys:
 
     @classmethod
     def of(cls, scope: str, namespace: str = "/service/") -> ScopeKeys:
-        """Keys of that scope; slashes are normalised as Patroni does. Raises ValueError for an empty scope."""
+        """Keys of that scope; slashes are normalised as Patroni does.
+
+        Raises ValueError for an empty scope, and for what etcd's UTF-8 cannot hold.
+        """
         if not scope.strip("/"):
             raise ValueError("scope must not be empty")
-        return cls(re.sub("/+", "/", f"/{namespace}/{scope}/"))
+        prefix = re.sub("/+", "/", f"/{namespace}/{scope}/")
+        if re.search("[\ud800-\udfff]", prefix):
+            raise ValueError("scope and namespace must be UTF-8 text")
+        return cls(prefix)
 
     @property
     def initialize(self) -> str:

@@ -104,10 +104,10 @@ def split_host_port(text: str, default_port: int | None) -> Address:
         host = host[1:-1]
     elif ":" in host:
         raise ValueError("is not host:port: write an IPv6 address in brackets, [::1]:5432")
-    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
         raise ValueError("is not host:port with a port of 1 to 65535")
-    if re.search(r"[\s/@]", host):
-        raise ValueError("is not host:port: the host holds a blank, '/' or '@'")
+    if re.search(r"[\s/@\ud800-\udfff]", host):
+        raise ValueError("is not host:port: the host holds a blank, '/', '@' or what is no UTF-8 text")
     if host and not all(0 < len(label) <= MAX_LABEL for label in host.removesuffix(".").split(".")):
         raise ValueError(f"is not host:port: between dots stand 1 to {MAX_LABEL} characters of the host's name")
     return Address(host, int(port))
