@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from hamgr.settings.yamltext import BadYaml, yaml_value
+
 PARAMETERS = "postgresql.parameters."
 
 
@@ -48,13 +50,10 @@ def as_yaml(values: Mapping[str, Any]) -> str:
 def read_mapping(text: str, source: str) -> dict[str, Any]:
     """The mapping that a YAML text holds; ValueError that names `source`, line and column where it does not."""
     try:
-        values = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as problem:
-        mark = problem.problem_mark
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ValueError(f"{source}{where}: {problem.problem or 'not YAML'}") from problem
-    except yaml.YAMLError as problem:
-        raise ValueError(f"{source}: not YAML") from problem
+        values = yaml_value(text)
+    except BadYaml as problem:
+        where = f", {problem.place}" if problem.place else ""
+        raise ValueError(f"{source}{where}: {problem.reason}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -83,6 +82,6 @@ def _nested(path: Sequence[str], value: Any) -> dict[str, Any]:
 
 def _yaml(value: str, name: str) -> Any:
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as problem:
-        raise ValueError(f"the value of {name.removeprefix(PARAMETERS)} is not YAML: {value!r}") from problem
+        return yaml_value(value)
+    except BadYaml as problem:
+        raise ValueError(f"the value of {name.removeprefix(PARAMETERS)} is not YAML: {problem.reason}") from None

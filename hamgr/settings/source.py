@@ -12,6 +12,7 @@ import yaml
 from hamgr.settings.problem import Problem, SettingsError, join, nearest, warning
 from hamgr.settings.section import Section, list_section_of, section_of, variable_of
 from hamgr.settings.table import Settings
+from hamgr.settings.yamltext import BadYaml, read_yaml
 
 PREFIXES = ("HAMGR_", "PATRONI_")
 """Of the environment's variables; the first wins."""
@@ -27,6 +28,8 @@ READ_ELSEWHERE = frozenset(
 )
 """Variables HAMGR_… that are no option's."""
 MAX_DEPTH = 12
+MOST_BYTES = 4 << 20
+"""Of a configuration file; what is larger, or has no end, is a file of something else."""
 
 
 @dataclass(slots=True)
@@ -44,52 +47,28 @@ def read_file(path: Path) -> Source:
     line and column and quotes nothing of the file, which holds passwords.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise _unusable(f"{path} is larger than {MOST_BYTES >> 20} MiB: it is no configuration file")
+        text = content.decode()
     except OSError as error:
-        raise SettingsError((Problem("", f"cannot read {path}: {error.strerror}"),)) from error
+        raise _unusable(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        text = f"{path} is not UTF-8 text (byte {error.start + 1})"
-        raise SettingsError((Problem("", text),)) from None
+        raise _unusable(f"{path} is not UTF-8 text (byte {error.start + 1})") from None
     try:
-        return _parse(text, path)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise SettingsError((_broken_yaml(error, path),)) from None
-
-
-def _parse(text: str, path: Path) -> Source:
-    loader = yaml.SafeLoader(text)
-    try:
-        root = loader.get_single_node()
-        if not isinstance(root, yaml.MappingNode):
-            what = "is empty" if root is None else "is not a mapping of keys"
-            raise SettingsError((Problem("", f"{path} {what}", "the first keys are scope and name"),))
-        _refuse_duplicates(root, 0)
-        raw = loader.construct_document(root)
-    finally:
-        loader.dispose()
+        root, raw = read_yaml(text)
+    except BadYaml as error:
+        place = f" {error.place}" if error.place else ""
+        raise _unusable(f"{path}{place}: not valid YAML: {error.reason}") from None
+    if root is None or not isinstance(raw, dict):
+        what = "is empty" if root is None else "is not a mapping of keys"
+        raise _unusable(f"{path} {what}", "the first keys are scope and name")
     return Source(raw, dict(_numbers(root, "", 0)))
 
 
-def _broken_yaml(error: Exception, path: Path) -> Problem:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    if mark is not None:
-        reason = getattr(error, "problem", None) or "broken"
-        return Problem("", f"{path} line {mark.line + 1}, column {mark.column + 1}: not valid YAML: {reason}")
-    position = getattr(error, "position", None)
-    place = f" (character {position + 1})" if isinstance(position, int) else ""
-    return Problem("", f"{path}: not valid YAML{place}")
-
-
-def _refuse_duplicates(node: yaml.Node, depth: int) -> None:
-    if depth > MAX_DEPTH or not isinstance(node, yaml.MappingNode):
-        return
-    seen: set[str] = set()
-    for key, value in node.value:
-        name = str(key.value) if isinstance(key, yaml.ScalarNode) else ""
-        if name and name != "<<" and name in seen:
-            raise yaml.MarkedYAMLError(problem=f"the key {name} stands twice", problem_mark=key.start_mark)
-        seen.add(name)
-        _refuse_duplicates(value, depth + 1)
+def _unusable(text: str, hint: str = "") -> SettingsError:
+    return SettingsError((Problem("", text, hint),))
 
 
 def _numbers(node: yaml.Node, at: str, depth: int) -> Iterator[tuple[str, str]]:

@@ -266,6 +266,13 @@ def test_parameter_that_hamgr_sets_itself_is_a_warning(problems_of):
     assert not found["postgresql.parameters.listen_addresses"].is_error
 
 
+def laughs(form: str) -> str:
+    """A few lines that stand for 9 ** 30 values."""
+    lines = ["k0: &a0 {x: 1}"]
+    lines += [f"k{at}: &a{at} {form.format(', '.join([f'*a{at - 1}'] * 9))}" for at in range(1, 31)]
+    return "\n".join(lines)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -276,18 +283,33 @@ def test_parameter_that_hamgr_sets_itself_is_a_warning(problems_of):
         ("scope: a\n---\nscope: b\n", "line 2"),
         ("scope: a\n\tname: b\n", "line 2"),
         ("a: !!python/object/apply:os.system [id]\n", "line 1"),
-        ("a: \x07\n", "not valid YAML (character 4)"),
-        ("when: 2020-99-99\n", "not valid YAML"),
+        ("a: \x07\n", "not valid YAML: character 4 is not allowed"),
+        ("when: 2020-99-99\n", "line 1, column 7: not valid YAML: this is no timestamp"),
+        ("ttl: !!int ''\n", "line 1, column 6: not valid YAML: this is no int"),
+        ("pause: !!bool perhaps\n", "this is no bool"),
+        (f"ttl: {'1' * 5000}\n", "this is no int"),
+        ("[" * 5000, "nested more than 50 deep"),
+        (
+            "\n".join(["k0: &a0 1", *(f"k{at}: &a{at} [*a{at - 1}]" for at in range(1, 300))]),
+            "nested more than 50 deep",
+        ),
         ("", "is empty"),
         ("- scope\n", "is not a mapping"),
         ("just a text", "is not a mapping"),
-        ("a: &x\n  b: *x\n", "unknown key"),
+        ("a: &x\n  b: *x\n", "line 1, column 4: not valid YAML: an alias repeats what it is part of"),
+        (laughs("[{}]"), "with its aliases this is more than 100000 values"),
+        (laughs("{{<<: [{}]}}"), "with its aliases this is more than 100000 values"),
     ],
 )
 def test_broken_file_is_told_by_line_without_a_traceback(load_text, text, said):
     with pytest.raises(SettingsError) as caught:
         load_text(text)
     assert said in str(caught.value)
+
+
+def test_file_that_has_no_end_is_refused():
+    with pytest.raises(SettingsError, match="larger than 4 MiB"):
+        load(Path("/dev/zero"), {})
 
 
 def test_half_written_file_is_an_error_wherever_it_ends(load_text, least_file):

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from hamgr.core.policy import Policy, longest_ask_of
@@ -16,6 +15,7 @@ from hamgr.settings.relations import usable_s
 from hamgr.settings.section import Section, option, section_of
 from hamgr.settings.sort import sort_out, value_problems
 from hamgr.settings.source import read_file
+from hamgr.settings.yamltext import BadYaml, yaml_value
 from hamgr.sim.forecast.spread import Both, Spread, SpreadOf, SpreadPace
 
 MOST_MEMBERS = 15
@@ -223,9 +223,9 @@ def _changed(raw: dict[str, Any], change: str) -> list[Problem]:
     if not isinstance(at, dict):
         return [Problem(path, "unknown key")]
     try:
-        at[parts[-1]] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return [Problem(path, "is not a plain value")]
+        at[parts[-1]] = yaml_value(text)
+    except BadYaml as problem:
+        return [Problem(path, f"is not a value of YAML: {problem.reason}")]
     return []
 
 
