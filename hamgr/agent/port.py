@@ -186,7 +186,11 @@ class Port:
         present = await self.read_config()
         if present is None:
             return Answer(503, "there is no configuration in etcd")
-        return await self._write_config(merge_patch(present, patch))
+        try:
+            merged = merge_patch(present, patch)
+        except RecursionError:
+            return Answer(400, "the patch is nested too deeply")
+        return await self._write_config(merged)
 
     async def put_config(self, values: Mapping[str, Any]) -> Answer:
         return await self._write_config(values)

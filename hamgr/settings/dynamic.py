@@ -12,6 +12,7 @@ from pydantic import Field
 
 from hamgr.core.policy import Policy
 from hamgr.settings.kinds import Bytes, Lines, Parameters, Seconds, SynchronousMode
+from hamgr.settings.plain import unwritable
 from hamgr.settings.problem import Problem, join, warning
 from hamgr.settings.relations import adjust_timings, overridden_rule, timing_problems
 from hamgr.settings.section import OWN, Section, option
@@ -212,9 +213,10 @@ def parse_dynamic(raw: object, at: str = "") -> tuple[DynamicSettings, tuple[Pro
     """
     if not isinstance(raw, Mapping):
         return DynamicSettings(), (Problem(at, "is not a mapping of dynamic configuration"),)
-    known, problems = sort_out(raw, DynamicSettings, at, "dcs")
+    plain, problems = _plain(raw, at)
+    known, strangers = sort_out(plain, DynamicSettings, at, "dcs")
     settings, wrong = fit(DynamicSettings, known, at)
-    problems = (*problems, *wrong)
+    problems = (*problems, *strangers, *wrong)
     broken = timing_problems(settings.policy(), at)
     if any(problem.is_error for problem in broken):
         default = DynamicSettings()
@@ -224,6 +226,13 @@ def parse_dynamic(raw: object, at: str = "") -> tuple[DynamicSettings, tuple[Pro
     changes = {"loop_wait": adjusted.loop_wait_s, "retry_timeout": adjusted.retry_timeout_s}
     silent = tuple(_without_effect(settings, at))
     return settings.model_copy(update=changes), (*problems, *broken, *notes, *silent)
+
+
+def _plain(raw: Mapping[Any, Any], at: str) -> tuple[dict[Any, Any], tuple[Problem, ...]]:
+    """The keys whose values etcd can hold, and the problems of the others."""
+    found = {key: tuple(unwritable(value, join(at, key))) for key, value in raw.items() if isinstance(key, str)}
+    plain = {key: value for key, value in raw.items() if not found.get(key)}
+    return plain, tuple(problem for problems in found.values() for problem in problems)
 
 
 def _without_effect(settings: DynamicSettings, at: str) -> Iterator[Problem]:

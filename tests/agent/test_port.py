@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -328,6 +330,32 @@ async def test_a_configuration_with_errors_is_answered_with_all_of_them_and_not_
     assert "loop_wait" in answer.text
     assert (await port.put_config({"ttl": -1})).code == 400
     assert bench.log == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"postgresql": {"parameters": {"work_mem": 1e400}}}', "parameters.work_mem: is not a finite number"),
+        ('{"ignore_slots": [{"name": -1e400}]}', "ignore_slots.0.name: is not a finite number"),
+        ('{"ttl": 1e400}', "ttl: is not a finite number"),
+        ('{"standby_cluster": "\\ud800"}', "standby_cluster: is no text in UTF-8"),
+        ('{"a":' * 50 + "1" + "}" * 50, "is nested more than 32 deep"),
+    ],
+)
+async def test_a_value_that_cannot_be_read_back_is_refused_and_not_written(
+    bench: Bench, port: Port, body: str, said: str
+) -> None:
+    configured(bench, {"ttl": 5})
+    for answer in (await port.patch_config(json.loads(body)), await port.put_config(json.loads(body))):
+        assert answer.code == 400
+        assert said in answer.text
+    assert bench.log == []
+
+
+async def test_a_patch_that_is_nested_without_end_is_refused(bench: Bench, port: Port) -> None:
+    configured(bench, {"ttl": 5})
+    deep = reduce(lambda inner, _: {"a": inner}, range(5000), {})
+    assert (await port.patch_config(deep)).code == 400
 
 
 @pytest.mark.parametrize(("end", "code"), [(NOT_MINE, 409), (UNKNOWN, 503), (AWAY, 503)], ids=repr)

@@ -43,6 +43,29 @@ def test_value_out_of_bounds_is_refused(world: World) -> None:
     assert config_of(world)["ttl"] == 5
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-p", "work_mem=.inf"), "postgresql.parameters.work_mem: is not a finite number"),
+        (("-p", "work_mem=.nan"), "postgresql.parameters.work_mem: is not a finite number"),
+        (("-s", "standby_cluster.port=2026-01-01"), "standby_cluster.port: is a date"),
+        (("-s", 'standby_cluster.host="\\ud800"'), "standby_cluster.host: is no text in UTF-8"),
+        (("-s", f"ttl={'1' * 5000}"), "the value of ttl is not YAML: this is no int"),
+        (("-s", "ttl=!!int ''"), "the value of ttl is not YAML: this is no int"),
+        (("-s", f"ttl={'[' * 90}{']' * 90}"), "the value of ttl is not YAML: this is nested more than 50 deep"),
+        (("-s", "ttl=&a [*a]"), "the value of ttl is not YAML: an alias repeats what it is part of"),
+    ],
+)
+def test_value_that_etcd_cannot_hold_is_refused_and_nothing_is_written(
+    world: World, words: tuple[str, str], said: str
+) -> None:
+    before = world.get("config")
+    result = world.run("edit-config", "--force", *words)
+    assert result.exit_code == 1
+    assert said in result.output
+    assert world.get("config") == before
+
+
 def test_no_leaves_the_configuration_as_it_is(world: World) -> None:
     result = world.run("edit-config", "-s", "ttl=7", stdin="n\n")
     assert result.exit_code == 1

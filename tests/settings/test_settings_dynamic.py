@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date
+from functools import reduce
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -236,3 +239,34 @@ def test_wrong_slots_are_errors_that_say_what_is_missing(slots, words):
     assert [(each.path, each.is_error) for each in problems] == [("slots", True)]
     assert words in problems[0].text
     assert (settings.ttl, settings.policy().logical_slots) == (9, ())
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (float("inf"), "is not a finite number"),
+        (float("nan"), "is not a finite number"),
+        (date(2026, 1, 1), "is a date, which JSON does not know: write it in quotes"),
+        (b"x", "is a bytes"),
+        ({1}, "is a set"),
+        (1 << 64, "is a number of more than 64 bits"),
+        ("\ud800", "is no text in UTF-8"),
+        ({date(2026, 1, 1): 1}, "holds a key that YAML reads as a date (write it in quotes)"),
+        (reduce(lambda inner, _: [inner], range(5000), 0), "is nested more than 32 deep"),
+    ],
+    ids=range(9),
+)
+def test_what_json_cannot_hold_is_an_error_wherever_it_stands(value, said):
+    places = {
+        "postgresql.parameters.work_mem": {"postgresql": {"parameters": {"work_mem": value}}},
+        "standby_cluster": {"standby_cluster": value},
+        "ignore_slots.0.name": {"ignore_slots": [{"name": value}]},
+        "ttl": {"ttl": value},
+    }
+    for path, raw in places.items():
+        settings, problems = parse_dynamic(raw)
+        assert settings == DynamicSettings()
+        errors = [str(each) for each in problems if each.is_error]
+        assert len(errors) == 1
+        assert errors[0].startswith(f"error: {path}")
+        assert said in errors[0]
