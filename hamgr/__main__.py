@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -41,6 +44,9 @@ COMMANDS = {
 }
 """Command -> (where it lives, its line in the help); held here so that help loads no command."""
 
+NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Where output goes to a file on a disk that takes no more."""
+
 
 class LazyGroup(click.Group):
     """A group whose commands are imported only when they are called."""
@@ -77,8 +83,16 @@ def cli(ctx: click.Context, config_file: Path | None, dcs_url: str | None, insec
 
 
 def main() -> None:
-    """Run the command line; ends the process with the command's exit status."""
-    cli(prog_name="hamgr")
+    """Run the command line; ends the process with the command's exit status, 1 where what it says cannot be written."""
+    try:
+        cli(prog_name="hamgr")
+    except OSError as error:
+        if error.errno not in NOT_WRITTEN:
+            raise
+        # What is left in the buffers would be written once more at the end, and fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo(f"Error: cannot write the output: {error.strerror}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,27 +46,41 @@ class Outputs:
         if self.json_path == "-":
             click.echo(text)
         else:
-            _writing(Path(self.json_path)).write_text(text + "\n", encoding="utf-8")
+            with writing(Path(self.json_path)) as path:
+                path.write_text(text + "\n", encoding="utf-8")
 
     def write_picture(self, canvas: Canvas) -> None:
         """The picture, if it was asked for."""
         if self.picture_path is None:
             return
         try:
-            canvas.write(_writing(self.picture_path))
+            with writing(self.picture_path) as path:
+                canvas.write(path)
         except NoPicture as error:
             raise BadInput(str(error)) from None
 
     def check(self) -> None:
         """What cannot be written is said before the time is spent. Raises BadInput."""
         for path in (self.picture_path, None if self.json_path in (None, "-") else Path(str(self.json_path))):
-            if path is not None and not path.parent.is_dir():
-                raise BadInput(f"there is no directory {path.parent}")
+            if path is not None:
+                _check(path)
         if self.picture_path is not None and self.picture_path.suffix not in (".svg", ".png"):
             raise BadInput(f"{self.picture_path} is neither .svg nor .png")
 
 
-def _writing(path: Path) -> Path:
+def _check(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise BadInput(f"there is no directory {path.parent}")
     if path.is_dir():
         raise BadInput(f"{path} is a directory")
-    return path
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise BadInput(f"cannot write {path}: Permission denied")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """What is written to the path meanwhile is there. Raises BadInput where it is not."""
+    try:
+        yield path
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror}") from None

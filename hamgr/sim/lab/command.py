@@ -14,7 +14,7 @@ from hamgr.sim.lab.page import NoPlace, fill_page
 from hamgr.sim.lab.protocols import PROTOCOLS
 from hamgr.sim.lab.show import markdown, print_comparison
 from hamgr.sim.lab.trial import NeverReady
-from hamgr.sim.outputs import EXIT_VIOLATION, BadInput, Outputs
+from hamgr.sim.outputs import EXIT_VIOLATION, BadInput, Outputs, writing
 
 PROTOCOL_KEYS = tuple(protocol.key for protocol in PROTOCOLS)
 FAULT_KEYS = tuple(fault.key for fault in FAULTS)
@@ -80,7 +80,8 @@ def _fill(page: Path, asked: Asked, comparison: Comparison) -> None:
     figures = markdown(comparison)
     figures["command"] = f"```\n{command_line(asked, comparison.plan)} --page {page.name}\n```"
     try:
-        fill_page(page, figures)
+        with writing(page):
+            fill_page(page, figures)
     except NoPlace as error:
         raise BadInput(str(error)) from None
 

@@ -21,6 +21,8 @@ def fill_page(path: Path, figures: Mapping[str, str]) -> None:
         page = path.read_text(encoding="utf-8")
     except OSError as error:
         raise NoPlace(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise NoPlace(f"{path} is not UTF-8 text") from error
     names = _PLACE.findall(page)
     missing = [name for name in names if name not in figures]
     if not names or missing:
