@@ -63,3 +63,22 @@ def test_standard_output_on_a_full_disk_is_one_error(words: tuple[str, ...]) -> 
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "Error: cannot write the output: No space left on device"
     assert "Traceback" not in done.stderr
+
+
+# -- a sweep ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sweep", "reason"),
+    [
+        (f"ttl=2..{'9' * 400}", "ends after 86400 s"),
+        ("ttl=2..1000000000/1", "ends after 86400 s"),
+        ("ttl=2..80000/1", "more than 100 values: make the step longer"),
+        ("ttl=2..30/0", "more than 100 values"),
+        (f"ttl=2..30/0.{'0' * 400}1", "more than 100 values"),
+    ],
+)
+def test_a_sweep_without_bounds_is_refused(sweep: str, reason: str) -> None:
+    result = run("--sweep", sweep)
+    assert result.exit_code == BAD_INPUT
+    assert reason in result.output

@@ -15,10 +15,14 @@ from hamgr.sim.forecast.strike import Task, WorldResult
 from hamgr.sim.forecast.weigh import Distribution, Forecast, short, weigh
 
 MOST_POINTS = 15
+MOST_STEPS = 100
+"""Each value costs a simulation of its own."""
 KEYS = ("ttl", "loop_wait", "retry_timeout", "election_window")
 PLANNED = ("handover_timeout", "primary_stop_timeout")
 """Of planned switchovers only, which no sweep has."""
 _RANGE = re.compile(r"(\w+)=(\d+(?:\.\d+)?)\.\.(\d+(?:\.\d+)?)(?:/(\d+(?:\.\d+)?))?")
+LONGEST_S = 86400.0
+"""No key takes more, and there is no number for 400 digits."""
 HOST_LOST = "host_lost"
 
 
@@ -64,9 +68,10 @@ def parse_sweep(text: str, seed: DynamicSettings, environment: Environment) -> S
         raise SettingsError(
             (Problem("--sweep", f"is not KEY=FROM..TO, for example ttl=2..30; KEY: {', '.join(KEYS)}"),)
         )
-    key, low, high, step = found[1], float(found[2]), float(found[3]), float(found[4] or 0)
-    if not low < high:
-        raise SettingsError((Problem("--sweep", f"{low:g}..{high:g} is no range: the first is the smaller"),))
+    key, low, high = found[1], float(found[2]), float(found[3])
+    step = float(found[4]) if found[4] else None
+    if refusal := _why_no_range(low, high, step):
+        raise SettingsError((Problem("--sweep", refusal),))
     base = seed.model_dump()
     points: list[tuple[float, Policy]] = []
     notes: list[str] = []
@@ -93,9 +98,19 @@ def parse_sweep(text: str, seed: DynamicSettings, environment: Environment) -> S
     return Sweep(key, tuple(points), tuple(notes))
 
 
-def _values(low: float, high: float, step: float, *, whole: bool) -> Iterator[float]:
+def _why_no_range(low: float, high: float, step: float | None) -> str:
+    if not low < high:
+        return f"{low:g}..{high:g} is no range: the first is the smaller"
+    if high > LONGEST_S:
+        return f"ends after {LONGEST_S:g} s: no key takes more"
+    if step is not None and step * MOST_STEPS < high - low:
+        return f"{low:g}..{high:g} in steps of {step:g} s are more than {MOST_STEPS} values: make the step longer"
+    return ""
+
+
+def _values(low: float, high: float, step: float | None, *, whole: bool) -> Iterator[float]:
     """With a step every one; else not too many, close together where they are small."""
-    if step:
+    if step is not None:
         count = int((high - low) / step + 1e-9) + 1
         yield from (low + number * step for number in range(count))
         return
