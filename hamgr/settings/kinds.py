@@ -5,6 +5,7 @@ Every parser raises ValueError with a text that names what is expected and never
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,6 +58,13 @@ class Listen:
 
 def parse_seconds(value: object) -> float:
     """Seconds from a number, or from PostgreSQL's `500ms`, `5s`, `1min`, `2h`, `1d`."""
+    seconds = _seconds(value)
+    if not math.isfinite(seconds):
+        raise ValueError("is not a finite time")
+    return seconds
+
+
+def _seconds(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             return float(value)

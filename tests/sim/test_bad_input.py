@@ -82,3 +82,40 @@ def test_a_sweep_without_bounds_is_refused(sweep: str, reason: str) -> None:
     result = run("--sweep", sweep)
     assert result.exit_code == BAD_INPUT
     assert reason in result.output
+
+
+# -- the environment -------------------------------------------------------------------------------------------
+
+EMPTY = "is empty (write its value, or take the key out for what is assumed)"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("members:", f"members: {EMPTY}"),
+        ("faults:", f"faults: {EMPTY}"),
+        ("faults: {}", f"faults: {EMPTY}"),
+        ("faults: {host_lost: }", f"faults.host_lost: {EMPTY}"),
+        ("faults: {host_lost: {per_year: }}", f"faults.host_lost.per_year: {EMPTY}"),
+        ("members: .inf", "members: should be a valid integer"),
+        ("members: true", "members: should be a valid integer"),
+        ("packet_loss: .nan", "packet_loss: should be a finite number"),
+        ("round_trip: .inf", "round_trip: is not a finite time"),
+        ("round_trip: {p50: .nan, max: 1s}", "round_trip: is not a finite time"),
+        ("sit_out: .inf", "sit_out: is not a finite time"),
+        ("clone: 367d", "clone: a time is a year at most"),
+        ("faults: {host_lost: {per_year: .inf}}", "faults.host_lost.per_year: should be a finite number"),
+        ("faults: {host_lost: {per_year: true}}", "faults.host_lost.per_year: should be a valid number"),
+        (
+            "faults: {host_lost: {per_year: 1000000, lasts: 10min}}",
+            "faults.host_lost: 1e+06 of 600 s in the mean are more than a year has",
+        ),
+        ("faults: {host_lost: {lasts: .inf}}", "faults.host_lost.lasts: is not a finite time"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_with_its_place(tmp_path: Path, text: str, reason: str) -> None:
+    file = tmp_path / "environment.yml"
+    file.write_text(text)
+    result = run("--environment", str(file))
+    assert result.exit_code == BAD_INPUT, result.output
+    assert f"error: {reason}" in result.output

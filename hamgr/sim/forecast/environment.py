@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ from pydantic import ValidationError
 from hamgr.core.policy import Policy, longest_ask_of
 from hamgr.settings import Problem, SettingsError
 from hamgr.settings.kinds import Bytes, Seconds
+from hamgr.settings.problem import join
 from hamgr.settings.relations import usable_s
 from hamgr.settings.section import Section, option, section_of
 from hamgr.settings.sort import sort_out, value_problems
 from hamgr.settings.source import read_file
 from hamgr.settings.yamltext import BadYaml, yaml_value
-from hamgr.sim.forecast.spread import Both, Spread, SpreadOf, SpreadPace
+from hamgr.sim.forecast.spread import LONGEST_S, Both, Spread, SpreadOf, SpreadPace
 
 MOST_MEMBERS = 15
 MOST_PER_YEAR = 1_000_000
@@ -30,14 +31,14 @@ ROUNDS = 2
 class Rate(Section):
     """How often something happens, and how long it lasts until it is over by itself or has been repaired."""
 
-    per_year: float = option(..., "How often in a year.", ge=0, le=MOST_PER_YEAR)
+    per_year: float = option(..., "How often in a year.", ge=0, le=MOST_PER_YEAR, strict=True)
     lasts: SpreadOf = option(..., "Until it is over.")
 
 
 class Often(Section):
     """How often something happens that is over at once."""
 
-    per_year: float = option(..., "How often in a year.", ge=0, le=MOST_PER_YEAR)
+    per_year: float = option(..., "How often in a year.", ge=0, le=MOST_PER_YEAR, strict=True)
 
 
 class Faults(Section):
@@ -61,12 +62,12 @@ class Faults(Section):
 class Environment(Section):
     """Times of one round trip, one flush and so on, each with its spread."""
 
-    members: int = option(..., "PostgreSQL hosts.", ge=2, le=MOST_MEMBERS)
-    etcd_members: int = option(..., "Members of etcd.", ge=1, le=9)
+    members: int = option(..., "PostgreSQL hosts.", ge=2, le=MOST_MEMBERS, strict=True)
+    etcd_members: int = option(..., "Members of etcd.", ge=1, le=9, strict=True)
     round_trip: SpreadOf = option(..., "A message and its answer, between any two hosts.")
     flush: SpreadOf = option(..., "A flush of etcd's disk; with it each request to etcd is so much later.")
     wal_flush: SpreadOf = option(..., "A flush of WAL on a standby.")
-    packet_loss: float = option(..., "Share of packets that are lost and sent again.", ge=0, lt=0.5)
+    packet_loss: float = option(..., "Share of packets that are lost and sent again.", ge=0, lt=0.5, strict=True)
     promotion: SpreadOf = option(..., "pg_promote to the end of recovery.")
     stop: SpreadOf = option(..., "A fast shutdown after a checkpoint.")
     start: SpreadOf = option(..., "A start of a server that was shut down in order.")
@@ -152,7 +153,7 @@ def read_environment(path: Path | None, changes: Iterable[str]) -> Environment:
     written = _read(path) if path is not None else {}
     known, problems = sort_out(written, Environment, "", PLACE)
     raw = _merged(raw, known, Environment)
-    wrong = [*problems]
+    wrong = [*problems, *_empty(written, Environment, "")]
     for change in changes:
         wrong += _changed(raw, change)
     known, problems = sort_out(raw, Environment, "", PLACE)
@@ -187,6 +188,10 @@ def environment_problems(environment: Environment, policy: Policy) -> list[Probl
     if policy.synchronous_mode != "off" and environment.members < needed:
         text = f"{environment.members} are too few for synchronous_node_count: {policy.synchronous_node_count}"
         problems.append(Problem("members", text, f"{needed} at least"))
+    for key, rate in environment.faults:
+        if isinstance(rate, Rate) and rate.per_year * rate.lasts.mean > LONGEST_S:
+            text = f"{rate.per_year:g} of {rate.lasts.mean:g} s in the mean are more than a year has"
+            problems.append(Problem(f"faults.{key}", text))
     return problems
 
 
@@ -200,6 +205,16 @@ def _read(path: Path) -> Mapping[Any, Any]:
         text = f"{path} has {', '.join(alien)}: it looks like the configuration of a member, not an environment"
         raise SettingsError((Problem("", text, "hamgr simulate FILE --environment OTHER"),))
     return raw
+
+
+def _empty(written: Mapping[Any, Any], model: type[Section], at: str) -> Iterator[Problem]:
+    """Keys without a value: whoever wrote one did not mean what is assumed without it."""
+    for key, field in model.model_fields.items():
+        value, inner = written.get(key, field), section_of(field)
+        if value is None or (inner is not None and value == {}):
+            yield Problem(join(at, key), "is empty", "write its value, or take the key out for what is assumed")
+        elif inner is not None and isinstance(value, Mapping):
+            yield from _empty(value, inner, join(at, key))
 
 
 def _merged(base: dict[str, Any], over: Mapping[str, Any], model: type[Section]) -> dict[str, Any]:

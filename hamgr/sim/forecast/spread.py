@@ -16,6 +16,7 @@ from hamgr.sim.pace import Pace, Range
 Points = tuple[tuple[float, float], ...]
 
 _QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,6})?)")
+LONGEST_S = 366 * 86400.0
 HOW = "write a time, for example 2ms, or quantiles: {p50: 0.5ms, p99: 3ms, max: 200ms}"
 
 
@@ -139,8 +140,10 @@ def _time(value: object) -> float:
     if value is None:
         raise ValueError(f"is missing: {HOW}")
     seconds = parse_seconds(value)
-    if not 0.0 <= seconds < float("inf"):
+    if seconds < 0.0:
         raise ValueError("a time is not negative")
+    if seconds > LONGEST_S:
+        raise ValueError("a time is a year at most")
     return seconds
 
 
