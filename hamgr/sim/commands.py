@@ -14,6 +14,7 @@ from hamgr.sim.lab import command as lab
 from hamgr.sim.outputs import Outputs
 
 MOST_RUNS = 1_000_000
+MOST_JOBS = 1024
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -31,7 +32,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--sizes", default="", metavar="N,N", help="Numbers of members to compare. [default: 3,5,7,51]")
 @click.option("--seeds", type=click.IntRange(1, 10_000), help="Trials of each, fewer of large clusters. [default: 10]")
 @click.option("--page", type=_FILE, help="Put the figures of a comparison into this page, between its markers.")
-@click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, help="Processes. [default: one a CPU]")
+@click.option(
+    "--jobs", type=click.IntRange(1, MOST_JOBS), default=os.cpu_count() or 1, help="Processes. [default: one a CPU]"
+)
 @click.option("--json", "json_path", metavar="PATH", help="Write the findings here; - for standard output.")
 @click.option("--picture", "picture_path", type=_FILE, help="Draw a sweep or comparison here: .svg or .png.")
 def simulate(

@@ -84,6 +84,17 @@ def test_a_sweep_without_bounds_is_refused(sweep: str, reason: str) -> None:
     assert reason in result.output
 
 
+@pytest.mark.parametrize("sizes", ["3,,5", "-3", "3.0", "\u0663", "100", "9" * 5000])
+def test_sizes_of_clusters_that_nobody_compares_are_refused(sizes: str) -> None:
+    result = run("--compare", "--sizes", sizes)
+    assert result.exit_code == BAD_INPUT
+    assert "--sizes: numbers of members from 3 to 99" in result.output
+
+
+def test_more_processes_than_a_machine_bears_are_wrong_usage() -> None:
+    assert run(*FEW, "--jobs", "1000000").exit_code == 2
+
+
 # -- the environment -------------------------------------------------------------------------------------------
 
 EMPTY = "is empty (write its value, or take the key out for what is assumed)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +89,6 @@ def _fill(page: Path, asked: Asked, comparison: Comparison) -> None:
 
 def _sizes(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdigit() and FEWEST <= int(word) <= MOST for word in words):
+    if not all(re.fullmatch("[0-9]{1,2}", word) and FEWEST <= int(word) <= MOST for word in words):
         raise BadInput(f"--sizes: numbers of members from {FEWEST} to {MOST}, for example 3,5,7")
     return tuple(sorted({int(word) for word in words}))
