@@ -61,7 +61,12 @@ def shown_zone(wall_s: float) -> str:
 
 
 def _here(wall_s: float) -> datetime:
-    return datetime.fromtimestamp(wall_s, UTC).astimezone()
+    at = datetime.fromtimestamp(wall_s, UTC)
+    try:
+        return at.astimezone()
+    except (OverflowError, ValueError):
+        # East of Greenwich the last day of the year 9999 is in the year 10000.
+        return at
 
 
 def iso(wall_s: float) -> str:

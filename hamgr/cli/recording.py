@@ -18,7 +18,7 @@ class Recording:
 
     events: tuple[Event, ...]
     skipped: int
-    """Lines that a crash or a full disk cut short."""
+    """Lines that a crash or a full disk cut short, or that were damaged otherwise."""
 
 
 def paths_beside(data_dir: Path) -> tuple[Path, ...]:
@@ -53,29 +53,35 @@ def read_recording(paths: Sequence[Path]) -> Recording:
 
 
 def _events_of(path: Path) -> Iterator[Event | None]:
-    """The events of a file; None for each line that was cut short."""
+    """The events of a file; None for each line that is none. Raises Refused where all are."""
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return
     except OSError as error:
         raise BadConfig(f"cannot read {path}: {error.strerror}", "run this as the user that hamgr runs as") from error
-    whole = 0
+    whole, first_damage = 0, ""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            yield None
-            continue
-        try:
-            yield event_from_json(value)
+            event = _event_of(line)
         except ValueError as error:
-            raise Refused(f"{path}: line {number} {error}", "this is no recording that this hamgr can read") from error
-        whole += 1
-    if not whole and any(line.strip() for line in lines):
-        raise Refused(f"{path} is not a recording of hamgr: no line of it is an event")
+            first_damage = first_damage or f"line {number} {error}"
+            yield None
+        else:
+            yield event
+            whole += 1
+    if first_damage and not whole:
+        raise Refused(f"{path} is not a recording of hamgr that this version can read: {first_damage}")
+
+
+def _event_of(line: bytes) -> Event:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("is not JSON") from error
+    return event_from_json(value)
 
 
 def _in_order(events: list[Event]) -> Iterator[Event]:

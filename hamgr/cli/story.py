@@ -79,7 +79,7 @@ def story_text(story: Story) -> str:
     for change in story.changes:
         lines += ["", *_change_lines(story.member, change)]
     if story.skipped:
-        lines += ["", f"{story.skipped} lines of the recording were cut short and are left out"]
+        lines += ["", f"{story.skipped} lines of the recording were cut short or damaged and are left out"]
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -126,4 +127,4 @@ def _term_of(event: Event) -> int:
 def _number(values: Mapping[str, Any], key: str) -> int:
     """0 where there is none."""
     text = str(values.get(key) or "")
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return int(text) if re.fullmatch("[0-9]{1,19}", text) else 0

@@ -13,6 +13,9 @@ from hamgr.core.units import Instant, Lsn, Term, Timeline, WallTime
 
 STAGES = ("detect", "fence", "vote", "elect", "promote", "writable", "routed")
 """In order. `fault` is the instant zero of a record, not a stage with a length."""
+LATEST = 1e11
+"""Seconds: no clock shows more within a calendar's years."""
+LARGEST = 1 << 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,3 +200,26 @@ def record_as_json(record: Record) -> dict[str, Any]:
         "over_budget": list(record.over_budget),
         "notes": list(record.notes),
     }
+
+
+def is_record(values: Mapping[str, Any]) -> bool:
+    """What there is of a record's values is of the types that `record_as_json` writes; any may be missing."""
+    stages, over_budget, notes = (values.get(name) or [] for name in ("stages", "over_budget", "notes"))
+    ballots, budget_s = (values.get(name) or {} for name in ("ballots", "budget_s"))
+    if not all(isinstance(each, list) for each in (stages, over_budget, notes)):
+        return False
+    if not all(isinstance(each, Mapping) for each in (*stages, ballots, budget_s)):
+        return False
+    texts = [values.get(name) for name in ("cause", "leader", "former", "lsn")]
+    texts += [stage.get(name) for stage in stages for name in ("name", "by", "clock")]
+    seconds = [stage.get(name) for stage in stages for name in ("start_s", "end_s")]
+    counts = [values.get(name) for name in ("term", "timeline", "at_risk_bytes")]
+    return (
+        all(text is None or isinstance(text, str) for text in (*texts, *over_budget, *notes, *ballots.values()))
+        and all(_is_number(each, LATEST) for each in (values.get("at"), *seconds, *budget_s.values()))
+        and all(_is_number(each, LARGEST) for each in counts)
+    )
+
+
+def _is_number(value: object, bound: float) -> bool:
+    return value is None or (isinstance(value, int | float) and abs(value) < bound)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from hamgr.core.pipeline import LARGEST, LATEST, is_record
 from hamgr.core.reasons import Code, Reason
 from hamgr.core.sentences import filled, sentence
 from hamgr.core.units import Instant, WallTime
@@ -19,6 +20,7 @@ MAX_TEXT = 400
 SUFFIXES = (".hamgr-recording.1.jsonl", ".hamgr-recording.jsonl")
 """Of the two files' names, after that of the data directory: the older one, and the one that is written."""
 
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 _SECRET = re.compile(r"(?i)(pass(?:word|file)?\s*[=:]\s*)('(?:[^'\\]|\\.)*'|\S+)")
 _LOGIN = re.compile(r"(\w+://[^\s:/@]*):[^\s@]*@")
 
@@ -43,8 +45,6 @@ class Kind(Enum):
 
 
 KINDS = frozenset(kind.value for kind in Kind)
-LATEST = 1e11
-"""Seconds: no clock shows more within a calendar's years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def event_from_json(value: Any) -> Event:
     if not isinstance(value, Mapping) or value.get("tool") != TOOL:
         raise ValueError("is not an event of hamgr's flight recorder")
     if value.get("v") != VERSION:
-        raise ValueError(f"is of version {value.get('v')!r} of the recording, this hamgr reads {VERSION}")
+        raise ValueError(f"is of version {value.get('v')!r:.40} of the recording, this hamgr reads {VERSION}")
     match value:
         case {
             "at": int() | float() as at,
@@ -129,9 +129,21 @@ def event_from_json(value: Any) -> Event:
             "kind": str() as kind,
             "name": str() as name,
             "values": Mapping() as values,
-        } if 0 <= at < LATEST and 0 <= wall < LATEST and kind in KINDS:
-            return Event(Instant(at), WallTime(wall), Kind(kind), name, values)
+        } if 0 <= at < LATEST and 0 <= wall < LATEST and kind in KINDS and _is_sound([name, values]):
+            if kind != Kind.RECORD.value or is_record(values):
+                return Event(Instant(at), WallTime(wall), Kind(kind), name, values)
     raise ValueError("is not a whole event")
+
+
+def _is_sound(value: Any) -> bool:
+    """Texts can be written, and numbers reckoned with."""
+    if isinstance(value, Mapping):
+        return all(_is_sound(key) and _is_sound(each) for key, each in value.items())
+    if isinstance(value, list):
+        return all(_is_sound(each) for each in value)
+    if isinstance(value, str):
+        return not _NO_TEXT.search(value)
+    return value is None or abs(value) <= LARGEST
 
 
 def _plain(value: Any) -> Any:
@@ -156,7 +168,7 @@ def words(event: Event) -> str:
         case Kind.BEGAN:
             return filled("agent of {member} began (hamgr {version}, pid {pid})", values)
         case Kind.SEEN:
-            return filled(SIGHTS.get(event.name, event.name), values)
+            return filled(SIGHTS[event.name], values) if event.name in SIGHTS else event.name
         case Kind.DECIDED:
             return _reason_in_words(values)
         case Kind.STARTED:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from hamgr.core.cluster import Ballot, ClusterView, HistoryLine, LeaderKey, Member, Request, Status, SyncState
+from hamgr.core.pipeline import is_record
 from hamgr.core.result import Result
 from hamgr.core.units import Instant, Term
 from hamgr.dcs import codec, transactions
@@ -256,6 +257,7 @@ def _shown(entry: Entry | None) -> str:
 
 def _record(entry: Entry) -> Mapping[str, Any] | None:
     try:
-        return decode_json_object(entry.value or "")
+        record = decode_json_object(entry.value or "")
     except (ValueError, RecursionError):
         return None
+    return record if is_record(record) else None
