@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from hamgr.agent.clock import now
@@ -15,7 +14,7 @@ from hamgr.api.port import Answer, OrderKind, Snapshot, Unavailable
 from hamgr.core.cluster import ClusterView, Request
 from hamgr.core.facts import Ordered, Promised, Routed
 from hamgr.core.peers import Claim, Promise, answer
-from hamgr.core.precheck import why_not
+from hamgr.core.precheck import UNDER_WAY, place_for, why_not
 from hamgr.core.result import Result
 from hamgr.core.scene import Scene
 from hamgr.core.server import DataDir
@@ -86,21 +85,19 @@ class Port:
         view = self._world.state().cluster
         if view is None:
             return Answer(503, "etcd has not been read yet")
-        former = view.request
-        # With nobody leading, nothing but the next leader ends an older one: whoever asks for a failover replaces it.
-        if former is not None and (view.leader is not None or request.is_switchover):
-            return Answer(409, "another switchover or failover is under way")
+        place = place_for(view, request)
+        if place is None:
+            return Answer(409, UNDER_WAY)
         refusal = why_not(view, request, self._world.state().policy)
         if refusal and request.scheduled_at is None:
             return Answer(412, refusal)
+        placed, revision = place
         try:
-            # What the last leader offered stays with it: by that it is known to lead no more.
-            offer, revision = (former.offer, former.mod_revision) if former is not None else (None, 0)
-            written = await self._world.store.put_request(replace(request, offer=offer), expected_revision=revision)
+            written = await self._world.store.put_request(placed, expected_revision=revision)
         except StoreError as error:
             return Answer(503, str(error))
         if not written.is_done:
-            return _not_done(written, "another switchover or failover is under way")
+            return _not_done(written, UNDER_WAY)
         if request.scheduled_at is not None:
             return Answer(202, "scheduled")
         return await self._follow(view, request, written.revision)

@@ -16,6 +16,7 @@ from hamgr.cli.progress import has_new_leader, is_withdrawn, phases
 from hamgr.cli.rest import Reply, Unreachable, call_in_background
 from hamgr.cli.timeline import Record
 from hamgr.core.cluster import ClusterView, Member, Request
+from hamgr.core.precheck import UNDER_WAY, place_for
 from hamgr.dcs.errors import StoreUnavailable
 from hamgr.dcs.etcd import EtcdStore
 
@@ -111,8 +112,11 @@ def refuse_unless_ok(reply: Reply) -> None:
 
 
 async def put_request(store: EtcdStore, request: Request, view: ClusterView) -> int:
-    """Write the request key over what `view` shows; its revision. Raises Refused where somebody was quicker."""
-    outcome = await store.put_request(request, view.request.mod_revision if view.request else 0)
+    """Write the request key; its revision. Raises Refused where one stands that it must not replace."""
+    place = place_for(view, request)
+    if place is None:
+        raise Refused(UNDER_WAY, "`hamgr flush switchover` takes back one that waits")
+    outcome = await store.put_request(*place)
     require_done(outcome, "the request")
     return outcome.revision
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hamgr.core.cluster import ClusterView, Member, Request
 from hamgr.core.policy import Policy
 from hamgr.core.slotnames import slot_name
 from hamgr.core.units import Lsn
+
+UNDER_WAY = "another switchover or failover is under way"
 
 
 def why_not(view: ClusterView, request: Request, policy: Policy) -> str:
@@ -24,6 +28,20 @@ def why_not(view: ClusterView, request: Request, policy: Policy) -> str:
     if not successors(view, policy):
         return "no member could take over: none is a running replica that may lead and is within the lag limit"
     return ""
+
+
+def place_for(view: ClusterView, request: Request) -> tuple[Request, int] | None:
+    """The request as it is to be written, and the revision of the one that it replaces, 0 where none stands.
+
+    None where one is UNDER_WAY: it has to end, or to be taken back, first. With nobody leading nothing but the next
+    leader would end it: a failover replaces it. What was offered stays: by that the last one is known to lead no more.
+    """
+    former = view.request
+    if former is None:
+        return request, 0
+    if view.leader is not None or request.is_switchover:
+        return None
+    return replace(request, offer=former.offer), former.mod_revision
 
 
 def successors(view: ClusterView, policy: Policy) -> tuple[Member, ...]:
@@ -51,8 +69,8 @@ def _why_no_failover(view: ClusterView, request: Request) -> str:
     member = view.member(request.candidate)
     if member is None:
         return f"no member {request.candidate} is up; members: {_names(view)}"
-    if not member.tags.may_lead:
-        return f"{member.name} is tagged nofailover"
+    if barred := _why_barred(member):
+        return barred
     return "" if request.allow_data_loss else _why_not_entered(view, member) or _why_not_in_sync(view, member)
 
 
@@ -83,9 +101,17 @@ def _why_not_elected(view: ClusterView, member: Member) -> str:
     return _why_not_in_sync(view, member)
 
 
+def _why_barred(member: Member) -> str:
+    """Its tags say that it never leads."""
+    if member.tags.may_lead:
+        return ""
+    tag = "nofailover" if member.tags.nofailover else "failover_priority 0"
+    return f"{member.name} is tagged {tag}: take the tag away and reload the member"
+
+
 def _why_unfit(view: ClusterView, member: Member, policy: Policy, *, ignore_lag: bool) -> str:
-    if not member.tags.may_lead:
-        return f"{member.name} is tagged nofailover"
+    if barred := _why_barred(member):
+        return barred
     if member.state != "running":
         return f"{member.name} is not running, it is {member.state}"
     if member.role != "replica":

@@ -153,6 +153,49 @@ def test_switchover_goes_by_etcd_where_the_leader_does_not_answer(world: World) 
     assert "no member could be asked: request written to etcd" in result.output
 
 
+@pytest.mark.parametrize("scheduled", [(), ("--scheduled", "2099-01-01T03:00:00+00:00")], ids=["now", "scheduled"])
+def test_request_by_etcd_does_not_replace_one_of_a_cluster_that_is_led(
+    world: World, scheduled: tuple[str, ...]
+) -> None:
+    """As by REST."""
+    world.agents["p1"].stop()
+    world.put("failover", {"leader": "p1", "scheduled_at": "2098-01-01T03:00:00+00:00"})
+    before = world.get("failover")
+    result = world.run("switchover", "--candidate", "p2", "--force", *scheduled)
+    assert result.exit_code == 1
+    assert "another switchover or failover is under way" in result.output
+    assert "`hamgr flush switchover`" in result.output
+    assert world.get("failover") == before
+
+
+def test_failover_by_etcd_replaces_a_request_where_nobody_leads_and_keeps_the_offer(world: World) -> None:
+    """As by REST."""
+    for agent in world.agents.values():
+        agent.stop()
+    world.delete("leader")
+    offer = {"holder": "p1", "term": 6, "timeline": 3, "lsn": 0x5000200, "cause": "switchover"}
+    world.put("failover", {"leader": "p1", "candidate": "p3", "offer": offer})
+    before = world.get("failover")
+    written: list[str] = []
+
+    def agents() -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and not written:
+            if (text := world.get("failover")) != before:
+                written.append(text)
+                world.put_leader("p2", 7)
+                world.put("failovers/7", record(7, "p2", "p1"))
+
+    thread = threading.Thread(target=agents)
+    thread.start()
+    result = world.run("failover", "--candidate", "p2", "--force")
+    thread.join()
+    assert result.exit_code == 0, result.output
+    placed = json.loads(written[0])
+    assert placed["candidate"] == "p2"
+    assert placed["offer"].items() >= offer.items()
+
+
 def test_request_by_etcd_that_is_withdrawn_ends_in_status_1_with_the_leaders_note(world: World) -> None:
     world.agents["p1"].stop()
     member = {"api_url": world.dead_url(), "state": "running", "role": "primary", "note": "p2 lags too far"}
