@@ -12,11 +12,11 @@ from hamgr.agent.journal import LOGGER
 from hamgr.agent.world import World
 from hamgr.core import actions
 from hamgr.core.facts import ActionProgressed
-from hamgr.core.result import Outcome, Result
+from hamgr.core.result import UNANSWERED, Outcome, Result
 from hamgr.core.scene import Scene
 from hamgr.core.server_outcomes import Promoted, WalEnd
 from hamgr.core.units import Instant, Lsn, Term
-from hamgr.postgres.errors import ServerError
+from hamgr.postgres.errors import ServerBroken, ServerError, ServerUnavailable
 from hamgr.postgres.process import Ending
 from hamgr.postgres.versions import VERSIONS
 
@@ -74,7 +74,12 @@ async def start_primary(world: World, action: actions.StartPrimary) -> Outcome:
 
 async def start_standby(world: World, action: actions.StartStandby) -> Outcome:
     if action.check_history and action.upstream is not None:
-        await world.server.check_history(action.upstream)
+        try:
+            await world.server.check_history(action.upstream)
+        except ServerError as error:
+            if error.code in (ServerUnavailable.code, ServerBroken.code):
+                return Outcome(Result.FAILED, UNANSWERED, str(error))
+            raise
     if await world.server.adopt() is not None:
         # Perhaps a primary that was not seen: its deadline stands.
         return Outcome(Result.REFUSED, "runs", "the server runs already")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hamgr.core.actions import Action, NoteBirth
-from hamgr.core.order import have_forked
+from hamgr.core.order import OnTimeline, have_forked
 from hamgr.core.scene import Scene, upstream_of
 from hamgr.core.server import NO_BIRTH, Birth
+from hamgr.core.state import State
 from hamgr.core.units import Instant, Term, Timeline
 
 
@@ -61,20 +62,35 @@ def term_of_end(scene: Scene, timeline: Timeline) -> Term:
     return scene.server.birth.term_of(timeline) or (scene.view.term if is_fresh and timeline else Term(0))
 
 
+def with_proof(state: State) -> State:
+    """Proven once by the notes while it streams from the leader, its history is the leader's as long as that one leads:
+    what the leader's key does not say for a moment, as its server is slow to answer, takes nothing from that.
+    """
+    view, server = state.cluster, state.server
+    if view is None or view.leader is None or not server.streaming or state.checked_in == view.term:
+        return state
+    leader = view.member(view.leader.name)
+    if leader is None or server.upstream != upstream_of(leader).address or not _is_same_timeline(server, leader):
+        return state
+    return state._replace(checked_in=view.term)
+
+
 def is_of_leaders_history(scene: Scene) -> bool:
     """Proven: by the notes of both on their timeline, or because its WAL was compared since this leader leads. That it
     was told to stream from that address before proves nothing.
     """
-    server, leader = scene.server, scene.leader_member
-    is_of_its_timeline = (
-        leader is not None
-        and server.timeline_term > 0
-        and (server.timeline, server.timeline_term) == (leader.timeline, leader.timeline_term)
-    )
-    return is_of_its_timeline or scene.is_checked
+    leader = scene.leader_member
+    return scene.is_checked or (leader is not None and _is_same_timeline(scene.server, leader))
+
+
+def _is_same_timeline(one: OnTimeline, other: OnTimeline) -> bool:
+    known = one.timeline_term
+    return known > 0 and (one.timeline, known) == (other.timeline, other.timeline_term)
 
 
 def has_forked(scene: Scene) -> bool:
-    """Proven: its timeline and the leader's have the number in common only. pg_rewind would see nothing to do."""
+    """Proven: its timeline and the leader's have the number in common only. pg_rewind would see nothing to do. What was
+    compared has not: then the leader has lost its note, and made another.
+    """
     leader = scene.leader_member
-    return leader is not None and have_forked(scene.server, leader)
+    return leader is not None and not scene.is_checked and have_forked(scene.server, leader)

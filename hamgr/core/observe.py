@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from hamgr.core import facts, leases, logical, restored
+from hamgr.core import births, facts, leases, logical, restored
 from hamgr.core.actions import TAKING_DOWN, Lane, Promote, PutRoster, TakeLeader
 from hamgr.core.cluster import ClusterView
 from hamgr.core.facts import Fact, HostFact
@@ -155,7 +155,7 @@ def see_cluster(state: State, view: ClusterView) -> State:
         unmade_since=None if view.system_identifier or view.leader else state.unmade_since or view.seen_at,
         alone_since=None,
     )
-    return _with_vacancy(_with_term(leases.settled(seen, view), view), view, state.cluster)
+    return births.with_proof(_with_vacancy(_with_term(leases.settled(seen, view), view), view, state.cluster))
 
 
 def _reset(state: State, fact: facts.StoreReset) -> State:
@@ -312,7 +312,7 @@ def _probed(state: State, server: ServerView) -> State:
     age_s = server.last_message_age_s
     if server.identity != before.identity:
         state = _without_vitals_of_server(state)
-    return state._replace(
+    seen = state._replace(
         server=server,
         verified_term=state.verified_term if server.is_alive else Term(0),
         leader_heard_at=state.leader_heard_at if age_s is None else after(server.probed_at, -age_s),
@@ -322,6 +322,7 @@ def _probed(state: State, server: ServerView) -> State:
         sync=sync_in_force(state.sync, server),
         unstreamed_since=logical.unstreamed(state.unstreamed_since, server),
     )
+    return births.with_proof(seen)
 
 
 def _not_streaming_since(state: State, server: ServerView) -> Instant | None:

@@ -10,6 +10,10 @@ NOT_SENT = "not_sent"
 """Code of a change that never left this host, or that etcd would not hear of: it has not taken effect and will not."""
 
 
+UNANSWERED = "unanswered"
+"""Code of a start for which the leader was to be asked first, and gave no answer, or did not let this member in."""
+
+
 class Result(Enum):
     """How an action ended. UNKNOWN: it may have taken effect; only reading back settles it."""
 

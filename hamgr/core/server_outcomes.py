@@ -151,10 +151,10 @@ def _history_checked(state: State, fact: ActionEnded) -> State:
 
 
 def _unfit_to_stream(state: State, code: str) -> State:
-    """Diverged: to be rewound. Forked, or the WAL is gone that it needs: only a clone helps."""
+    """Diverged: to be rewound. Forked, or WAL that it needs is gone or cannot be read: only a clone helps."""
     if code == "diverged":
         return state._replace(diverged=True)
-    return state._replace(must_clone=True) if code in ("forked", "wal_gone") else state
+    return state._replace(must_clone=True) if code in ("forked", "wal_gone", "wal_unreadable") else state
 
 
 def _term_led_from(state: State, upstream: Upstream, at: Instant) -> Term | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -79,7 +78,7 @@ async def check(config: ServerConfig, local: Local, tail_before: TailBefore, ups
         )
     here, them = local.position, there.position
     shared = lineage.shared_end(here, local.files, them, there.history)
-    await _compare_wal(config, await tail_before(shared), upstream)
+    await _compare_wal(config, await tail_before(shared), upstream, is_needed=bool(shared.lsn % local.segment))
     if why := lineage.why_diverged(here, local.files, them, there.history):
         raise Diverged(
             f"ends at {here.lsn} on timeline {here.timeline}, which is not in the history of {upstream.host} "
@@ -101,9 +100,9 @@ async def _ask(config: ServerConfig, here: lineage.Position, upstream: Upstream)
     return there
 
 
-async def _compare_wal(config: ServerConfig, tail: WalTail, upstream: Upstream) -> None:
-    """What the upstream would send of the WAL there is what stands here. Raises Forked if it is not, WalGone if it has
-    been removed there and no archive may hold it: then it is not compared.
+async def _compare_wal(config: ServerConfig, tail: WalTail, upstream: Upstream, *, is_needed: bool) -> None:
+    """What the upstream would send of the WAL there is what stands here. Raises Forked if it is not. Not compared where
+    it has been removed there: WalGone, unless an archive may hold it, or it is not needed, as it ends with a segment.
 
     Two servers promoted from the same position have the same history files; only what they wrote tells them apart.
     """
@@ -112,7 +111,7 @@ async def _compare_wal(config: ServerConfig, tail: WalTail, upstream: Upstream) 
     try:
         there = await source.sent_wal(config, upstream, tail.begins, len(tail.content))
     except WalGone:
-        if config.parameters.get("restore_command"):
+        if not is_needed or config.parameters.get("restore_command"):
             LOGGER.warning("WAL is not compared with that of %s, which has removed it", upstream.host)
             return
         raise
@@ -139,6 +138,8 @@ async def _is_wal_kept(config: ServerConfig, local: Local, there: source.Source,
 def read_tail(data_dir: Path, end: lineage.Position, segment: int, later: Collection[Timeline]) -> WalTail:
     """What stands before `end`, at most `TAIL` bytes of one segment; empty if this disk lacks it. Blocking.
 
+    What pg_rewind left may lack it, as its source has written more since.
+
     `later`: the timelines to which this server went on. The first segment of a timeline begins with a copy of the last
     one of its parent, whose file may be gone.
     """
@@ -148,9 +149,11 @@ def read_tail(data_dir: Path, end: lineage.Position, segment: int, later: Collec
     begins = lineage.Position(end.timeline, Lsn(max(segment_begins, end.lsn - TAIL)))
     for timeline in (end.timeline, *sorted(later)):
         name = wal.segment_name(timeline, segment_begins // segment, segment)
-        with contextlib.suppress(FileNotFoundError), (data_dir / "pg_wal" / name).open("rb") as stream:
-            stream.seek(begins.lsn - segment_begins)
-            return WalTail(begins, stream.read(end.lsn - begins.lsn))
+        path = data_dir / "pg_wal" / name
+        if wal.holds_page(path, Lsn((end.lsn - 1) // wal.PAGE * wal.PAGE), segment):
+            with path.open("rb") as stream:
+                stream.seek(begins.lsn - segment_begins)
+                return WalTail(begins, stream.read(end.lsn - begins.lsn))
     return WalTail(begins, b"")
 
 

@@ -20,7 +20,7 @@ from hamgr.postgres.sql import Sql
 
 KNOCK_S = 0.3
 NOTE_S = 0.3
-"""A probe waits no longer for the note on the timeline: the disk may hang, and the server be well."""
+"""A probe waits no longer for what files say of the timeline: the disk may hang, and the server be well."""
 NOTE_PAUSE_S = 5.0
 """Between two tries to read it: each may cost a probe NOTE_S."""
 PHASES = {"starting": Phase.STARTING, "stopping": Phase.STOPPING}
@@ -196,22 +196,24 @@ class Observer:
 
     async def _timeline_of(self, answer: Answer) -> Timeline:
         """A replica without WAL receiver: what it last received on, or what the server itself says."""
-        if not answer.timeline_is_fresh and not self._timeline:
+        if not answer.timeline_is_fresh:
             try:
-                replayed_on = (await source.identify_local(self._config)).timeline
-                self._timeline = max(replayed_on, await self._newest_on_disk())
+                self._timeline = max(await self._known_timeline(), await self._newest_on_disk())
             except ServerError:
                 # No replication connection to be had: the control file's may be too low, which loses an election
                 # but no data. The next probe asks again.
-                return answer.timeline
+                return max(self._timeline, answer.timeline)
         self._timeline = max(self._timeline, answer.timeline)
         self._has_received = self._has_received or answer.timeline_is_fresh
         return self._timeline
 
+    async def _known_timeline(self) -> Timeline:
+        return self._timeline or (await source.identify_local(self._config)).timeline
+
     async def _newest_on_disk(self) -> Timeline:
-        """Received before the server's start, and not replayed yet."""
+        """What was received by a WAL receiver that has ended, and maybe not replayed yet."""
         data_dir = self._config.data_dir
-        return await self._disk.run(lambda: wal.newest_timeline(data_dir), "look at the WAL")
+        return await self._disk.run(lambda: wal.newest_timeline(data_dir), "look at the WAL", NOTE_S)
 
     async def _refresh_pending(self, answer: Answer) -> None:
         if answer.loaded_at != self._loaded_at:

@@ -74,7 +74,7 @@ class SeenServer:
     async def received(self) -> Received:
         """Fresh, and all that was received, also before the server's start.
 
-        Without a WAL receiver the timeline is that of the last probe, if one was seen: only receiving can move it.
+        Without a WAL receiver the timeline is that of the newest WAL on the disk.
         Before the server has asked for any WAL since its start the disk is read instead, which takes a program's run:
         a crashed replica lets us in before it has replayed all that it acknowledged, and would vote with less.
         """
@@ -82,10 +82,14 @@ class SeenServer:
         if has_asked_for_none:
             held = await self._held()
             return Received(held.timeline, held.lsn, streaming)
-        known = Timeline(timeline) or self._observer.timeline
-        if not known:
-            known = (await source.identify_local(self.config)).timeline
+        known = Timeline(timeline) or await self._received_on()
         return Received(known, Lsn.parse(lsn), streaming)
+
+    async def _received_on(self) -> Timeline:
+        """The timeline of the newest WAL that a replica without WAL receiver has."""
+        data_dir = self.config.data_dir
+        known = self._observer.timeline or (await source.identify_local(self.config)).timeline
+        return max(known, await self.disk.run(lambda: wal.newest_timeline(data_dir), "look at the WAL"))
 
     async def query(
         self, statement: str, parameters: Sequence[object] = (), *, timeout_s: float = sql_access.STATEMENT_S
@@ -184,21 +188,10 @@ class SeenServer:
     async def _end_of_ways(self, ways: Sequence[lineage.Position]) -> lineage.Position | None:
         """The end of the WAL on the first of these ways that has any; None where none has."""
         for begins in ways:
-            end = await self._end_from(begins)
-            if end > begins.lsn:
-                return lineage.Position(begins.timeline, end)
+            found = await self._position(wal.Base(begins.timeline, begins.lsn, False), Lsn(0))
+            if found.lsn > begins.lsn:
+                return found
         return None
-
-    async def _end_from(self, begins: lineage.Position) -> Lsn:
-        """End of the last valid record on that timeline, of which only the last segments are read; or `begins`."""
-        data_dir = self.config.data_dir
-        segment = await self._segment_size()
-        last = await self.disk.run(
-            lambda: wal.last_begun(data_dir, begins.timeline, begins.lsn, segment), "look at the WAL"
-        )
-        if last is None:
-            return begins.lsn
-        return (await self._position(wal.Base(begins.timeline, begins.lsn, False), last)).lsn
 
     async def stopped_position(self, start: Lsn = Lsn(0)) -> lineage.Position:
         """Timeline and end of the WAL on this disk; the server must not run.
@@ -223,8 +216,17 @@ class SeenServer:
             raise ServerRefused(f"needs WAL up to {needed} from a primary before it can serve anybody")
 
     async def _position(self, base: wal.Base, start: Lsn) -> lineage.Position:
+        """The end of valid WAL on that timeline; `base` where there is none. Only the last segments are read, however
+        many are complete.
+        """
         data_dir = self.config.data_dir
         segment = await self._segment_size()
+        last = await self.disk.run(
+            lambda: wal.last_begun(data_dir, base.timeline, base.lsn, segment), "look at the WAL"
+        )
+        if last is None and not base.is_record:
+            return lineage.Position(base.timeline, base.lsn)
+        start = max(start, last or Lsn(0))
         begins = max(base.lsn, Lsn(max(0, start - wal.BACK_OFF)))
         present = await self.disk.run(
             lambda: wal.end_of_segments(data_dir, base.timeline, begins, segment), "look at the WAL"

@@ -164,14 +164,16 @@ def last_begun(data_dir: Path, timeline: Timeline, start: Lsn, segment: int) -> 
     only made ready for it bears another address. Source: src/backend/replication/walreceiver.c, XLogWalRcvClose.
     """
     first = number = start // segment
-    while _is_begun(data_dir / "pg_wal" / segment_name(timeline, number, segment), Lsn(number * segment)):
+    while holds_page(data_dir / "pg_wal" / segment_name(timeline, number, segment), Lsn(number * segment), segment):
         number += 1
     return Lsn((number - 1) * segment) if number > first else None
 
 
-def _is_begun(path: Path, begins: Lsn) -> bool:
+def holds_page(path: Path, begins: Lsn, segment: int) -> bool:
+    """That segment file holds the page which begins there: it was not only made ready for it. Blocking."""
     try:
         with path.open("rb") as stream:
+            stream.seek(begins % segment)
             header = stream.read(PAGE_HEADER.size)
     except FileNotFoundError:
         return False

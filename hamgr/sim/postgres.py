@@ -152,7 +152,7 @@ class Server(Process):
         self.data_dir = DataDir.VALID
         self.system_identifier = other.system_identifier
         self.take_wal(other.timeline, other.ends, other.lsn, other.head)
-        self.newest_timeline, self.birth = other.newest_timeline, NO_BIRTH
+        self.newest_timeline, self.birth, self.slots = other.newest_timeline, NO_BIRTH, {}
         self.was_primary, self.was_clean = False, True
 
     def append(self, number: int, size: int) -> Commit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hamgr.core.server import Phase
+from hamgr.core.slotnames import slot_name
 from hamgr.sim.ground import Ground, Violation
 from hamgr.sim.pace import Range
 from hamgr.sim.postgres import Server
@@ -78,7 +79,9 @@ class Replication:
             self._seeking.pop(standby.name, None)
             return
         source = self.reachable(standby.upstream.partition(".")[0], standby.name)
-        if source is None or source is standby or not standby.is_ancestor_of(source):
+        # A leader makes slots for members that have announced themselves; who was copied or rewound has none.
+        has_slot = source is not None and slot_name(standby.name) in source.slots
+        if source is None or source is standby or not has_slot or not standby.is_ancestor_of(source):
             self._try_soon(standby, self._ground.pace.connect)
             return
         self._seeking.pop(standby.name, None)

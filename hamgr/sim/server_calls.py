@@ -8,7 +8,7 @@ from typing import Any
 
 from hamgr.core import actions
 from hamgr.core.lanes import Upstream
-from hamgr.core.result import Outcome, Result
+from hamgr.core.result import UNANSWERED, Outcome, Result
 from hamgr.core.server import DataDir, Phase
 from hamgr.core.server_outcomes import Promoted, WalEnd
 from hamgr.core.slotnames import slot_name
@@ -87,7 +87,7 @@ def start_standby(agent: Agent, action: actions.StartStandby) -> Steps:
     if action.check_history and action.upstream is not None:
         outcome = yield from _check(agent, action.upstream)
         if outcome is not DONE:
-            return outcome
+            return replace(outcome, code=UNANSWERED) if outcome is NO_PEER else outcome
     if server.is_alive:
         return Outcome(Result.REFUSED, "runs", "the server runs already")
     if server.disk is not Disk.WELL or server.orphans:

@@ -97,6 +97,11 @@ async def test_restarted_replica_counts_segments_that_it_has_not_replayed_and_re
     assert (await two.received()).lsn > committed
     assert committed > await replayed(two) + 2 * SEGMENT
     assert [Lsn.parse(argv[argv.index("-s") + 1]) > committed - 2 * SEGMENT for argv in ran] == [True]
+    await lab.guard_of(two).kill_tree()
+    ran.clear()
+    assert (await two.stopped_position()).lsn > committed
+    dumps = [argv for argv in ran if "-s" in argv]
+    assert [Lsn.parse(argv[argv.index("-s") + 1]) > committed - 2 * SEGMENT for argv in dumps] == [True]
 
 
 async def test_restarted_replica_whose_wal_ends_with_a_segment_has_nothing_to_read(
@@ -195,6 +200,20 @@ async def test_replica_that_streamed_since_its_start_is_not_read_from_disk(
     assert (await two.received()).lsn > committed
     await two.stop_receiver()
     assert (await two.received()).lsn > committed
+
+
+async def test_replica_whose_receiver_ended_is_on_the_timeline_that_it_received_last(lab: Lab) -> None:
+    one = await lab.primary()
+    two = await lab.standby(one)
+    three = await lab.standby(two, "three")
+    await one.stop(10.0)
+    assert (await three.probe()).timeline == 1
+    await two.promote(10.0, old_timeline=Timeline(1))
+    await insert(two, 10)
+    await wait_until(lambda: has_all_of(three, two), "three has all")
+    await three.stop_receiver()
+    assert (await three.received()).timeline == 2
+    assert (await three.probe()).timeline == 2
 
 
 def _file(data_dir: Path, number: int, address: int) -> None:

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from hamgr.core.quorum import BLOCKED, SyncRule
+from hamgr.core.units import Lsn
 from hamgr.sim.ground import Ground
 from hamgr.sim.pace import STILL
 from hamgr.sim.postgres import Server, Written
@@ -28,6 +29,7 @@ class Trio:
             server.on_ready = lambda ready: self.replication.seek(ready) if ready.in_recovery else None
         self.primary.initialise("system")
         self.primary.start(as_standby=False)
+        self.primary.slots = {standby.name: Lsn(0) for standby in self.standbys}
         for standby in self.standbys:
             standby.copy_from(self.primary)
             standby.start(as_standby=True, upstream="alpha.host:5432")

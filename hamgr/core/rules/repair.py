@@ -5,6 +5,7 @@ from __future__ import annotations
 from hamgr.core import births
 from hamgr.core.actions import CheckHistory, Clone, Exit, Follow, Rewind, StartStandby, StopServer, Upstream
 from hamgr.core.reasons import Code, Reason, because
+from hamgr.core.result import UNANSWERED
 from hamgr.core.scene import Scene, Verdict, upstream_of
 from hamgr.core.server import DataDir, Phase
 from hamgr.core.units import Instant, after
@@ -12,9 +13,6 @@ from hamgr.core.units import Instant, after
 ELECTION_TAKES_S = 5.0
 
 STORE_MAY_ANSWER_S = 1.0
-
-UNANSWERED = ("timeout", "broken")
-"""Codes of a start that failed where the leader did not answer, or let this member not in."""
 
 MISSED_ASKINGS = 3
 """A leader that has not asked for so many rounds is not one that leads without etcd."""
@@ -94,14 +92,14 @@ def start(scene: Scene) -> Verdict | None:
 def _can_be_asked(scene: Scene) -> bool:
     """The leader runs as a primary; and a replica that it did not answer, or let in, makes its next try by itself."""
     failure = scene.state.failure(StartStandby.__name__)
-    was_silent = failure is not None and failure.code in UNANSWERED
+    was_silent = failure is not None and failure.code == UNANSWERED
     return _is_primary_ready(scene) and (not was_silent or scene.server.was_primary)
 
 
 def start_without_store(scene: Scene) -> Verdict | None:
-    """etcd does not answer and this member's server is down: it starts as a standby, so that it serves reads, and goes
-    on streaming from whomever it followed. A former primary follows nobody: whom it followed before it was promoted may
-    lead another timeline of the same number.
+    """etcd does not answer and this member's server is down: it starts as a standby, for it to serve reads. It streams
+    from whomever it followed only while a leader asks for its promise, and only as a replica: else whoever is at that
+    address may have another timeline of the same number by now.
     """
     state = scene.state
     is_lost = state.cluster is None or not state.lease.lease_id
@@ -112,7 +110,7 @@ def start_without_store(scene: Scene) -> Verdict | None:
     wait_until = after(state.store_failed_at, STORE_MAY_ANSWER_S)
     if scene.now < wait_until:
         return Verdict(because(Code.STORE_DOWN, error=state.store_error), wake_at=wait_until)
-    if scene.server.was_primary:
+    if scene.server.was_primary or scene.now >= _asked_lately(scene):
         return _when_ready(scene, because(Code.STARTING_STANDBY, leader="nobody yet"), StartStandby(Upstream()))
     return _when_ready(scene, because(Code.STARTING_STANDBY, leader="whom it followed before"), StartStandby(None))
 
@@ -159,6 +157,9 @@ def follow(scene: Scene) -> Verdict | None:
         return None
     if scene.state.diverged:
         return _when_ready(scene, because(Code.DIVERGED, leader=leader.name), StopServer(_stop_budget(scene)))
+    if not server.upstream and scene.state.failure(Follow.__name__) is not None:
+        # The receiver may not have ended, though it has been told to.
+        return _leave(scene, leader)
     if not births.is_of_leaders_history(scene):
         return _compare_first(scene, leader)
     if server.upstream != leader.address:
