@@ -65,7 +65,13 @@ class RenewalConnection:
             channel.close()
 
     def renew(self, lease_id: int, budget_s: float) -> Renewal:
-        """Renew, then read all keys, linearizable: a leader of etcd that was deposed may still answer the first.
+        """Renew, then read all keys, linearizable, in one and the same term of etcd's; else both are done again.
+
+        A leader of etcd that was deposed, and does not know it yet, answers renewals that count for nothing: its
+        successor lets each lease live for one ttl from its own election, which may be over sooner than the answer says,
+        though the read still shows the key. An answer bears the term of what the member that was asked has applied: a
+        renewal's no later one than that of the leader which renewed, a read's no earlier one than that of the leader
+        which confirmed it. Where both are the same, that is one leader, in office at the renewal and after it.
 
         Fails over between endpoints within `budget_s`. Raises LeaseExpired when etcd says that the lease does
         not exist, StoreUnavailable when there was no proper answer in time (it may be renewed nevertheless),
@@ -73,19 +79,28 @@ class RenewalConnection:
         """
         attempts = Attempts(budget_s, len(self._config.hosts))
         request = wire.LeaseKeepAliveRequest(ID=lease_id)
-        answer, sent_at = self._call(wire.LEASE_KEEP_ALIVE, request, attempts)
-        if answer.TTL <= 0:
-            raise LeaseExpired(f"etcd: lease {lease_id:x} does not exist")
-        return Renewal(sent_at, float(answer.TTL), self._read(attempts))
+        while True:
+            answer, sent_at = self._call(wire.LEASE_KEEP_ALIVE, request, attempts)
+            if answer.TTL <= 0:
+                raise LeaseExpired(f"etcd: lease {lease_id:x} does not exist")
+            view, term = self._read(attempts)
+            if term == answer.header.raft_term:
+                return Renewal(sent_at, float(answer.TTL), view)
+            pause_s = attempts.pause_after_failure_s()
+            if pause_s is None:
+                raise StoreUnavailable("etcd changed its leader while the lease was renewed")
+            self._closed.wait(pause_s)
 
     def read(self, budget_s: float) -> ClusterView:
         """All keys of the scope but the records, linearizable. Raises StoreUnavailable, StoreRefused."""
-        return self._read(Attempts(budget_s, len(self._config.hosts)))
+        return self._read(Attempts(budget_s, len(self._config.hosts)))[0]
 
-    def _read(self, attempts: Attempts) -> ClusterView:
+    def _read(self, attempts: Attempts) -> tuple[ClusterView, int]:
+        """What there is, and the term of etcd's in which it was read."""
         response, sent_at = self._call(wire.TXN, self._read_request, attempts)
         answer = answer_of(response)
-        return decode_view(self._keys, answer.entries, answer.revision, sent_at)
+        view = decode_view(self._keys, answer.entries, answer.revision, sent_at)
+        return view, response.header.raft_term
 
     def _call(self, method: wire.Method, request: Any, attempts: Attempts) -> tuple[Any, Instant]:
         """The answer, and the instant before the try that was answered was sent."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import Any
 
 import pytest
 
+from hamgr.dcs import wire
 from hamgr.dcs.client import EtcdClient
-from hamgr.dcs.endpoints import Attempts, Rotation
+from hamgr.dcs.endpoints import Attempts, EtcdConfig, Rotation
 from hamgr.dcs.errors import LeaseExpired, StoreUnavailable
-from hamgr.dcs.etcd import EtcdStore
+from hamgr.dcs.etcd import EtcdStore, boot_time
 from hamgr.dcs.keys import ScopeKeys
 from hamgr.dcs.lease import RenewalConnection
 from tests.dcs.etcd_members import EtcdCluster, answers, until, wait_until
@@ -101,6 +103,38 @@ async def test_a_renewal_is_confirmed_by_a_read_of_all_keys(shared_etcd: EtcdClu
         assert renewal.granted_ttl_s == 30
         assert renewal.view.is_led_by("a")
         assert renewal.sent_at < renewal.view.seen_at
+
+
+class Deposed(RenewalConnection):
+    """The first `answers` renewals are answered by a leader of etcd's last term."""
+
+    def __init__(self, config: EtcdConfig, keys: ScopeKeys, answers: int) -> None:
+        super().__init__(config, keys)
+        self.answers = answers
+        self.answered_at = boot_time()
+
+    def _once(self, host: str, method: wire.Method, *arguments: Any) -> Any:
+        answer = super()._once(host, method, *arguments)
+        if method is wire.LEASE_KEEP_ALIVE and self.answers:
+            self.answers -= 1
+            self.answered_at = boot_time()
+            answer.header.raft_term -= 1
+        return answer
+
+
+async def test_a_renewal_that_a_deposed_leader_of_etcd_answered_does_not_count(
+    shared_etcd: EtcdCluster, keys: ScopeKeys
+) -> None:
+    """Its successor has counted the lease from an earlier instant, whatever keys the read after it shows."""
+    lease_id = await granted(shared_etcd, 30)
+    connection = Deposed(shared_etcd.config(), keys, 2)
+    renewal = await asyncio.to_thread(connection.renew, lease_id, 5.0)
+    assert connection.answers == 0
+    assert renewal.sent_at > connection.answered_at
+    connection.answers = 1_000_000
+    with pytest.raises(StoreUnavailable):
+        await asyncio.to_thread(connection.renew, lease_id, 0.2)
+    connection.close()
 
 
 async def test_a_lease_that_is_gone_is_told_apart_from_an_etcd_that_is_gone(
