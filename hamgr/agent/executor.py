@@ -31,7 +31,9 @@ CUT_SHORT = Outcome(Result.FAILED, "overtaken", "cut short: the server was fence
 
 
 class Bug(Exception):
-    """An invariant failed. The agent fences its primary and exits; the guard starts a fresh one."""
+    """An invariant failed. The agent ends, and the guard starts a fresh one, which adopts server and lease; a server
+    that leads goes on meanwhile, to its deadline at the latest.
+    """
 
 
 async def execute(world: World, action: Action) -> Outcome:
