@@ -85,14 +85,15 @@ class GuardLink:
     async def arm(self, deadline: Instant, identity: ServerIdentity | None, term: Term, lease_id: int) -> None:
         """The guard is known to live and to hold the deadline, and a watchdog device that is required is active.
 
-        Raises ServerUnavailable if the guard does not answer, ServerRefused without the device.
+        While the leader key may be moving to another lease, the deadline is no later than that one lasts. Raises
+        ServerUnavailable if the guard does not answer, ServerRefused without the device.
         """
         was_armed = self.page.armed
         self.page.term = term
         self.page.lease_id = lease_id
         pid, ticks = (identity.pid, identity.start_ticks) if identity else (0, 0)
         with self._moving:
-            self.page.arm(nanoseconds(deadline), pid, ticks)
+            self.page.arm(self._limited(nanoseconds(deadline), lease_id), pid, ticks)
         reply = await self._ask("ping")
         if reply[0] != "pong":
             raise ServerUnavailable("the guard does not answer")
@@ -146,12 +147,15 @@ class GuardLink:
         with self._moving:
             if lease_id == self._left_lease_id:
                 return page.armed and page.term == term
-            if page.tried_lease_id not in (0, lease_id):
-                deadline_ns = min(deadline_ns, page.tried_deadline_ns)
-            is_armed = self._extend(deadline_ns, term)
+            is_armed = self._extend(self._limited(deadline_ns, lease_id), term)
             if is_armed:
                 page.lease_id = lease_id
             return is_armed
+
+    def _limited(self, deadline_ns: int, lease_id: int) -> int:
+        """That deadline by that lease, or, if sooner, the one of another lease to which the key is being moved."""
+        page = self.page
+        return deadline_ns if page.tried_lease_id in (0, lease_id) else min(deadline_ns, page.tried_deadline_ns)
 
     def _extend(self, deadline_ns: int, term: Term) -> bool:
         if not self.page.armed or self.page.term != term:

@@ -32,8 +32,8 @@ class Page:
         self.held_id, self.left_id = self.lease_id, 0
 
     def arm(self, deadline: Instant, term: Term, lease_id: int) -> None:
-        """The server is under the deadline."""
-        self.deadline, self.term, self.lease_id, self.armed = deadline, term, lease_id, True
+        """The server is under the deadline, no later than the one lasts to which the leader key may be moving."""
+        self.deadline, self.term, self.lease_id, self.armed = self._limited(deadline, lease_id), term, lease_id, True
         self.on_deadline()
 
     def move_on(self, deadline: Instant) -> None:
@@ -47,10 +47,12 @@ class Page:
         """
         if lease_id == self.left_id:
             return
-        if self.tried_id not in (0, lease_id):
-            deadline = Instant(min(deadline, self.tried_deadline))
+        deadline = self._limited(deadline, lease_id)
         self.move_on(deadline)
         self.lease_id = lease_id
+
+    def _limited(self, deadline: Instant, lease_id: int) -> Instant:
+        return deadline if self.tried_id in (0, lease_id) else Instant(min(deadline, self.tried_deadline))
 
     def limit(self, deadline: Instant, lease_id: int) -> None:
         """The leader key may move to that lease from now on: whichever of both ends first binds the server."""

@@ -228,6 +228,20 @@ def test_an_armed_deadline_moves_on_in_its_own_term_and_never_back(tmp_path: Pat
     assert not link.extend(after(at, 9.0), TERM)
 
 
+async def test_an_arming_while_the_key_moves_goes_no_further_than_the_other_lease(
+    guard: Bench, linked: GuardLink
+) -> None:
+    at, other = now(), LEASE + 1
+    linked.limit(after(at, 20.0), other)
+    await linked.arm(after(at, 30.0), None, TERM, LEASE)
+    assert linked.page.deadline_ns == nanoseconds(after(at, 20.0))
+    await linked.arm(after(at, 10.0), None, TERM, LEASE)
+    assert linked.page.deadline_ns == nanoseconds(after(at, 10.0))
+    linked.lift_limit(other)
+    await linked.arm(after(at, 30.0), None, TERM, other)
+    assert linked.page.deadline_ns == nanoseconds(after(at, 30.0))
+
+
 @pytest.mark.parametrize("is_replaced", [False, True])
 @pytest.mark.parametrize("renewed_first", [False, True])
 def test_a_renewal_that_was_under_way_when_the_key_moved_moves_no_deadline(
