@@ -42,6 +42,7 @@ def main() -> int:
     for problem in loaded.warnings:
         journal.LOGGER.warning("%s", problem)
     threading.excepthook = _end_with_traceback
+    tell_by_the_log()
     try:
         asyncio.run(_run(path, loaded, runtime_dir))
     except (ApiBroken, ServerError) as error:
@@ -71,6 +72,17 @@ def _end_with_traceback(failure: threading.ExceptHookArgs) -> None:
     journal.LOGGER.error("ending because of a defect in hamgr, in thread %s", failure.thread, exc_info=error)
     logging.shutdown()
     os._exit(EXIT_DEFECT)
+
+
+def tell_by_the_log() -> None:
+    """What Python itself complains of is in the log: it would write to standard error from the thread of the loop."""
+    sys.unraisablehook = _tell
+    logging.captureWarnings(capture=True)
+
+
+def _tell(failure: sys.UnraisableHookArgs) -> None:
+    """An error of which nobody can be told, such as one in a destructor."""
+    journal.LOGGER.error("%s: %r", failure.err_msg or "ignored, in", failure.object, exc_info=failure.exc_value)
 
 
 async def _run(path: Path, loaded: Loaded, runtime_dir: str) -> None:

@@ -1,5 +1,7 @@
 """The log: one line a decision with its reason, one line an action's end; text or JSON on standard error.
 
+A thread of its own writes it: a reader that stands still (a terminal, a pipe, a disk) must not stop the loop.
+
 A decision is written when its reason changes, not each time that it is taken again, so that a log of years stays
 readable. The flight recorder (agent/chronicle.py) keeps what was seen and begun, too.
 """
@@ -8,10 +10,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from typing import Any
 
+from hamgr.agent.backlog import Backlog
 from hamgr.core.actions import (
     Action,
     AskPeers,
@@ -36,6 +40,11 @@ REST_LOGGER = logging.getLogger("aiohttp.server")
 QUIET_ACTIONS = (PutStatus, PutMember, PutRoster, EnsureSlots, EnsureSentry, AskPeers)
 PATIENT_ACTIONS = (ReleasePools, PointPools)
 """Tried again for as long as it takes, which may be days: told when they end in another way than the last time."""
+
+QUEUE_LINES = 2000
+"""Some minutes of the busiest log, and at most some hundred KiB but for tracebacks."""
+LAST_LINES_S = 0.5
+"""An agent that ends waits so long for whoever reads: its successor is to begin soon."""
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 PRIORITIES = {logging.DEBUG: INFO + 1, logging.INFO: INFO, logging.WARNING: WARNING, logging.ERROR: ERROR}
@@ -111,6 +120,37 @@ class MessageLines(logging.Formatter):
         return " ".join(record.getMessage().split("\n"))
 
 
+class StandardError(logging.Handler):
+    """Lines are on standard error soon, or are counted. Not by `sys.stderr`: its lock would be held all the while."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._backlog = Backlog("log", QUEUE_LINES, _written, self._loss)
+        self._backlog.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._backlog.post(self.format(record))
+
+    def flush(self) -> None:
+        """What was logged is written, unless the reader stands still for longer than LAST_LINES_S."""
+        self._backlog.flush(LAST_LINES_S)
+
+    def _loss(self, count: int, _last: str) -> str:
+        words = "%s lines of the log were lost: nobody read them"
+        return self.format(logging.LogRecord(LOGGER.name, logging.WARNING, "", 0, words, (count,), None))
+
+
+def _written(lines: list[str]) -> bool:
+    content = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
+    try:
+        while content:
+            content = content[os.write(2, content) :]
+    except OSError:
+        return False
+    return True
+
+
 def _marked(text: str, priority: int) -> str:
     return "\n".join(f"<{priority}>{line}" for line in text.splitlines())
 
@@ -122,11 +162,12 @@ def complain(text: str) -> None:
 
 def set_up(level: str, *, as_json: bool) -> None:
     """Send the log to standard error from now on."""
-    handler = logging.StreamHandler(sys.stderr)
     if logs_to_journal():
-        handler.setFormatter(JournalLines(JsonLines() if as_json else MessageLines()))
+        handler = StandardError(JournalLines(JsonLines() if as_json else MessageLines()))
     else:
-        handler.setFormatter(JsonLines() if as_json else TextLines())
+        handler = StandardError(JsonLines() if as_json else TextLines())
+    # What libraries complain of would otherwise be written to standard error by whoever runs into it.
+    logging.basicConfig(handlers=[handler])
     for logger in (LOGGER, REST_LOGGER):
         logger.handlers[:] = [handler]
         logger.propagate = False

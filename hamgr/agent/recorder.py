@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import queue
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from hamgr.agent.backlog import Backlog
 from hamgr.agent.journal import LOGGER
 from hamgr.core.recording import SUFFIXES, Event, Kind, event_as_json
 
@@ -30,48 +29,22 @@ class Recorder:
         older, present = (data_dir.with_name(data_dir.name + suffix) for suffix in SUFFIXES)
         self._is_on = size_bytes > 0
         self._segments = Segments(older, present, size_bytes // 2)
-        self._queue: queue.Queue[Event | None] = queue.Queue(QUEUE_EVENTS)
-        self._dropped = 0
+        self._backlog = Backlog("recorder", QUEUE_EVENTS, self._written, _loss)
         self._is_failing = False
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     def start(self) -> None:
         """From now on what is posted gets into the files; until then it waits."""
         if self._is_on:
-            self._thread.start()
+            self._backlog.start()
 
     def post(self, event: Event) -> None:
         """The event will be written, or counted as dropped. Returns at once. To be called from one thread only."""
-        if not self._is_on:
-            return
-        if self._dropped:
-            gap = Event(event.at, event.wall, Kind.DROPPED, "", {"count": self._dropped})
-            if not self._put(gap):
-                self._dropped += 1
-                return
-            self._dropped = 0
-        if not self._put(event):
-            self._dropped += 1
+        if self._is_on:
+            self._backlog.post(event)
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
         """What was posted is in the files, unless the disk hangs for longer than that."""
-        if self._is_on and self._thread.is_alive() and self._put(None):
-            self._thread.join(timeout_s)
-
-    def _put(self, event: Event | None) -> bool:
-        try:
-            self._queue.put_nowait(event)
-        except queue.Full:
-            return False
-        return True
-
-    def _run(self) -> None:
-        unwritten = 0
-        while (event := self._queue.get()) is not None:
-            events = [event]
-            if unwritten:
-                events.insert(0, Event(event.at, event.wall, Kind.DROPPED, "", {"count": unwritten}))
-            unwritten = 0 if self._written(events) else unwritten + 1
+        self._backlog.flush(timeout_s)
 
     def _written(self, events: list[Event]) -> bool:
         try:
@@ -83,6 +56,10 @@ class Recorder:
             return False
         self._is_failing = False
         return True
+
+
+def _loss(count: int, last: Event) -> Event:
+    return Event(last.at, last.wall, Kind.DROPPED, "", {"count": count})
 
 
 class Segments:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import resource
@@ -113,6 +114,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     set_up("WARNING", as_json=False)
     asyncio.run(serve(json.loads(sys.argv[1])))
+    logging.shutdown()
     # Renewal threads may still wait for an answer; nothing of theirs is needed any more.
     os._exit(0)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hamgr.agent.guardlink import GuardLink
+from hamgr.agent.journal import LOGGER, REST_LOGGER
 from hamgr.guard.layout import SharedPage, boottime_ns
 from tests.agent.workbench import Bench, leading
 
@@ -24,3 +26,14 @@ def link(tmp_path: Path) -> GuardLink:
 @pytest.fixture
 def bench() -> Bench:
     return Bench(leading())
+
+
+@pytest.fixture
+def _log_as_before() -> Iterator[None]:
+    """Whatever a test makes of the loggers."""
+    loggers = LOGGER, REST_LOGGER
+    before = [(each.handlers[:], each.filters[:], each.propagate, each.level) for each in loggers]
+    yield
+    for logger, (handlers, filters, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.filters[:], logger.propagate = handlers, filters, propagate
+        logger.setLevel(level)

@@ -99,7 +99,7 @@ def test_disk_that_hangs_holds_nobody_and_what_it_cost_is_told(data_dir: Path, m
     recorder.close(0.0)
     may_go_on.set()
     deadline = time.monotonic() + PATIENCE_S
-    while recorder._queue.qsize():
+    while recorder._backlog._queue.qsize():
         assert time.monotonic() < deadline
         time.sleep(0.005)
     recorder.post(event(101))

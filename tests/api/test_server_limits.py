@@ -92,26 +92,28 @@ def _log_as_before() -> Iterator[None]:
 @pytest.mark.usefixtures("_log_as_before")
 @pytest.mark.parametrize(("level", "lines"), [("INFO", 0), ("DEBUG", 2)])
 async def test_nonsense_of_anybody_does_not_fill_the_log(
-    serve: Serve, capsys: pytest.CaptureFixture[str], level: str, lines: int
+    serve: Serve, capfd: pytest.CaptureFixture[str], level: str, lines: int
 ) -> None:
     running = await serve(ApiConfig(port=0))
     journal.set_up(level, as_json=False)
     for raw in (b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET / HTTP/1.1\r\nA: b\r\nA b\r\n\r\n"):
         assert b" 400 " in (await talk(running.address[1], raw)).partition(b"\r\n")[0]
-    told = capsys.readouterr().err.splitlines()
+    journal.LOGGER.handlers[0].flush()
+    told = capfd.readouterr().err.splitlines()
     assert len(told) == lines
     assert all("DEBUG Error handling request from 127.0.0.1" in line for line in told)
 
 
 @pytest.mark.usefixtures("_log_as_before")
 async def test_a_defect_in_an_answer_is_in_the_log_as_everything_else_is(
-    serve: Serve, agent: FakeAgent, capsys: pytest.CaptureFixture[str]
+    serve: Serve, agent: FakeAgent, capfd: pytest.CaptureFixture[str]
 ) -> None:
     running = await serve(ApiConfig(port=0))
     journal.set_up("INFO", as_json=True)
     agent.failure = ZeroDivisionError("a defect")
     assert b" 500 " in await talk(running.address[1], b"POST /reload HTTP/1.0\r\n\r\n")
-    (line,) = capsys.readouterr().err.splitlines()
+    journal.LOGGER.handlers[0].flush()
+    (line,) = capfd.readouterr().err.splitlines()
     assert "ZeroDivisionError" in json.loads(line)["traceback"]
 
 
