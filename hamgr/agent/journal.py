@@ -33,7 +33,7 @@ from hamgr.core.result import Outcome, Result
 from hamgr.core.sentences import sentence
 from hamgr.core.state import State
 from hamgr.core.units import Instant
-from hamgr.guard.host import ERROR, INFO, WARNING, logs_to_journal
+from hamgr.guard.words import ERROR, INFO, WARNING, logs_to_journal
 
 LOGGER = logging.getLogger("hamgr")
 REST_LOGGER = logging.getLogger("aiohttp.server")

@@ -11,7 +11,6 @@ import _signal as signal  # type: ignore[import-not-found]  # `signal` itself co
 import os
 
 from hamgr.guard.cgroup import ServerGroup
-from hamgr.guard.host import ERROR, say
 from hamgr.guard.layout import SharedPage, boottime_ns
 from hamgr.guard.processes import (
     NOBODY,
@@ -22,6 +21,7 @@ from hamgr.guard.processes import (
     server_tree,
     working_directory,
 )
+from hamgr.guard.words import ERROR, say
 
 _EMPTY_SWEEPS_NEEDED = 2  # a child forked while the first look went by is seen by the second
 _HASTY_SWEEPS = 500

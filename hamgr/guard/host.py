@@ -5,39 +5,11 @@ from __future__ import annotations
 import _socket
 import ctypes
 import os
-import select
 
 from hamgr.guard.layout import PRIORITY_NORMAL, PRIORITY_RAISED, PRIORITY_REALTIME
 
-ERROR, WARNING, INFO = 3, 4, 6
-"""Priorities of log lines. Source: syslog(3)."""
-
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _LONGEST_STATUS = 500
-
-
-def logs_to_journal() -> bool:
-    """Whether stderr is systemd's journal: it dates lines itself, and reads a priority, `<N>`, at their beginning.
-
-    Source: systemd.exec(5), $JOURNAL_STREAM; sd-daemon(3).
-    """
-    try:
-        stderr = os.fstat(2)
-    except OSError:
-        return False
-    return os.environ.get("JOURNAL_STREAM") == f"{stderr.st_dev}:{stderr.st_ino}"
-
-
-def say(text: str, priority: int = INFO) -> None:
-    """One line on stderr, or none: a reader that is gone or stuck must not stop the guard."""
-    writable = select.poll()
-    writable.register(2, select.POLLOUT)
-    mark = f"<{priority}>" if logs_to_journal() else ""
-    try:
-        if writable.poll(0):
-            os.write(2, f"{mark}hamgr-guard: {text}\n".encode(errors="replace")[:4096])
-    except OSError:
-        return
 
 
 def take_name() -> None:

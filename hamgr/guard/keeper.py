@@ -5,7 +5,6 @@ from __future__ import annotations
 import _signal as signal  # type: ignore[import-not-found]  # `signal` itself costs 0.7 MiB of enumerations
 import os
 
-from hamgr.guard.host import ERROR, INFO, WARNING, say
 from hamgr.guard.layout import EXIT_REPLACE_ME, SharedPage, boottime_ns
 from hamgr.guard.processes import (
     NOBODY,
@@ -17,6 +16,7 @@ from hamgr.guard.processes import (
     session_members,
 )
 from hamgr.guard.spawn import agent_environment, spawn
+from hamgr.guard.words import ERROR, INFO, WARNING, say
 
 SECOND = 1_000_000_000
 _SHORT_LIFE_NS = 5 * SECOND
@@ -108,8 +108,8 @@ class Keeper:
         else:
             silent_ns, allowed_ns = now - max(self._started_ns, self._awake_since_ns), _FIRST_HEARTBEAT_NS
         if silent_ns > allowed_ns:
-            say(f"agent {self.agent[0]} is frozen: no heartbeat for {silent_ns / SECOND:.1f} s, killed", WARNING)
             self.kill(now)
+            say(f"agent {self.agent[0]} is frozen: no heartbeat for {silent_ns / SECOND:.1f} s, killed", WARNING)
         return False
 
     def kill(self, now: int) -> None:

@@ -15,13 +15,14 @@ from hamgr.guard.cgroup import ServerGroup
 from hamgr.guard.commands import Clients
 from hamgr.guard.events import Events
 from hamgr.guard.fence import Fence
-from hamgr.guard.host import ERROR, WARNING, ServiceManager, say
+from hamgr.guard.host import ServiceManager
 from hamgr.guard.keeper import SECOND, Keeper
 from hamgr.guard.layout import EXIT_REFUSED_CONFIGURATION, SharedPage, boottime_ns
 from hamgr.guard.orders import Orders
 from hamgr.guard.processes import NOBODY, Identity, open_pidfd, read_process, send_signal
 from hamgr.guard.spawn import server_environment, spawn
 from hamgr.guard.watchdog import Watchdog
+from hamgr.guard.words import ERROR, SCRIBE, WARNING, say
 
 _MILLISECOND = 1_000_000
 _ARMED_TURN_NS = 100 * _MILLISECOND
@@ -87,12 +88,12 @@ class Guard:
 
     def _turn(self) -> None:
         now = boottime_ns()
-        if now - self._last_turn_ns > _ABSENCE_NS:
-            say(f"did not run for {(now - self._last_turn_ns) / SECOND:.1f} s (suspended or starved)", WARNING)
-            self._keeper.forgive_absence(now)
-        self._last_turn_ns = now
+        absent_ns, self._last_turn_ns = now - self._last_turn_ns, now
         self._page.guard_heartbeat_ns = now
         self._mind_deadline()
+        if absent_ns > _ABSENCE_NS:
+            self._keeper.forgive_absence(now)
+            say(f"did not run for {absent_ns / SECOND:.1f} s (suspended or starved)", WARNING)
         # Early by the part of a millisecond that poll cannot wait, rather than spinning through it.
         if self._exit_status is None and now + _MILLISECOND > self._rounds_due_ns:
             self._make_rounds(now)
@@ -102,6 +103,7 @@ class Guard:
     def _make_rounds(self, now: int) -> None:
         """All but the deadline: after every event, and else only so often, for an idle guard costs nothing."""
         self._reap()
+        SCRIBE.keep()
         self._obey_signals()
         self._mind_agent(now)
         self._mind_phase(now)
@@ -138,14 +140,18 @@ class Guard:
     # ---- the deadline
 
     def _mind_deadline(self) -> None:
-        page = self._page
+        """Whatever there is to say is said when the first kill is done."""
+        page, is_reached = self._page, False
         if not self._fence.active and page.armed:
             deadline_ns = page.deadline_ns
             left_ns = deadline_ns - self._orders.kill_budget_ns - boottime_ns()
-            if deadline_ns and left_ns < _MILLISECOND:
+            is_reached = deadline_ns != 0 and left_ns < _MILLISECOND
+            if is_reached:
                 self._fence.begin()
-                say(f"deadline of term {page.term} reached, killing the server", ERROR)
-        if self._fence.active and self._fence.sweep():
+        is_fenced = self._fence.active and self._fence.sweep()
+        if is_reached:
+            say(f"deadline of term {page.term} reached, killing the server", ERROR)
+        if is_fenced:
             self._on_fenced()
         self._watchdog.mind(boottime_ns(), page.armed)
 
@@ -172,7 +178,9 @@ class Guard:
             if pid == 0:
                 return
             self._births.settle(pid)
-            if pid == self._keeper.agent[0]:
+            if pid == SCRIBE.pid:
+                SCRIBE.pid = 0
+            elif pid == self._keeper.agent[0]:
                 self._on_agent_end(os.waitstatus_to_exitcode(status))
             elif self._fence.servers.pop(pid, None) is not None:
                 self._announce("exited", pid, status)
@@ -249,21 +257,21 @@ class Guard:
         self._phase = _SERVER_STOPS
         self._phase_due_ns = boottime_ns() + self._orders.stop_timeout_ns // 3
         for root in self._fence.roots():
-            say(f"stopping the server (fast), postmaster {root[0]}", WARNING)
             send_signal(root, signal.SIGINT)
+            say(f"stopping the server (fast), postmaster {root[0]}", WARNING)
 
     def _mind_phase(self, now: int) -> None:
         if self._phase == _AGENT_STOPS and now >= self._phase_due_ns:
-            say("agent did not stop in time, killed", ERROR)
             self._keeper.kill(now)
+            say("agent did not stop in time, killed", ERROR)
             self._stop_server()
         elif self._phase == _SERVER_STOPS and not self._fence.active:
             if not self._fence.server_lives():
                 self._exit_status = 1
             elif now >= self._phase_due_ns:
-                say("server did not stop in time, killing it", ERROR)
                 self._phase = _LAST_FENCE
                 self._fence.begin()
+                say("server did not stop in time, killing it", ERROR)
         elif (
             self._phase == _LEAVING and not self._fence.active and not (self._page.armed and self._fence.server_lives())
         ):

@@ -7,11 +7,12 @@ import os
 import time
 
 from hamgr.guard.commands import ask_to_retire
-from hamgr.guard.host import ERROR, WARNING, lock_memory, raise_priority, say, take_name
+from hamgr.guard.host import lock_memory, raise_priority, take_name
 from hamgr.guard.layout import PAGE_NAME, SharedPage
 from hamgr.guard.loop import Guard
 from hamgr.guard.orders import Orders
 from hamgr.guard.processes import read_process
+from hamgr.guard.words import ERROR, SCRIBE, WARNING, say
 
 EXIT_USAGE = 2
 EXIT_SECOND_GUARD = 3
@@ -50,6 +51,7 @@ def _lock_with_patience(page: SharedPage, runtime_dir: str) -> bool:
 
 def _become_the_guard(page: SharedPage, orders: Orders) -> None:
     """What this host allows, and who the guard is, is on the page; the pid last, since others wait for it."""
+    SCRIBE.keep()
     own = read_process(os.getpid())
     page.priority, no_priority = raise_priority()
     no_lock = lock_memory()
@@ -86,6 +88,14 @@ def main(arguments: list[str]) -> int:
         say(f"another guard, pid {page.guard_pid}, holds {orders.runtime_dir}", ERROR)
         return EXIT_SECOND_GUARD
     _become_the_guard(page, orders)
+    status = _guard(page, orders)
+    if not orders.is_stand_in:
+        # A stand-in may be awaited by the guard that takes its place, while the server is bound by a deadline.
+        SCRIBE.end()
+    return status
+
+
+def _guard(page: SharedPage, orders: Orders) -> int:
     try:
         guard = Guard(page, orders)
     except OSError as error:

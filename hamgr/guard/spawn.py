@@ -11,7 +11,8 @@ import os
 
 from hamgr.guard.cgroup import ServerGroup
 
-_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD)
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD)
+"""Signals that the guard has handlers for."""
 # Python ignores these, and exec hands "ignored" down.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _SERVICE_MANAGERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
@@ -45,7 +46,7 @@ def spawn(
     reader, writer = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reader, False)
     # A signal to the child before its exec must not reach the guard through the shared wake-up pipe.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     try:
         pid = os.fork()
         if pid == 0:
@@ -55,7 +56,7 @@ def spawn(
         raise
     finally:
         os.close(writer)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     return pid, reader
 
 
@@ -68,9 +69,9 @@ def _become(
         # A child that hangs before its exec must not hold the dead guard's lock, nor its socket.
         os.closerange(3, writer)
         os.closerange(writer + 1, 1024)
-        for signum in (*_HANDLED, *_IGNORED_BY_PYTHON):
+        for signum in (*HANDLED, *_IGNORED_BY_PYTHON):
             signal.signal(signum, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         os.setsid()
         if directory is not None:
             if group is not None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import fcntl
 import os
 
-from hamgr.guard.host import WARNING, say
 from hamgr.guard.layout import WATCHDOG_ACTIVE, WATCHDOG_FAILED, WATCHDOG_OFF, SharedPage
+from hamgr.guard.words import WARNING, say
 
 _SECOND_NS = 1_000_000_000
 _SET_TIMEOUT = 0xC0045706  # WDIOC_SETTIMEOUT = _IOWR('W', 6, int), linux/watchdog.h

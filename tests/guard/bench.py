@@ -189,6 +189,10 @@ class Bench:
     def said(self) -> str:
         return (self.root / "stderr").read_text()
 
+    def wait_until_said(self, text: str) -> None:
+        """The scribe has written that; the guard does not wait for it."""
+        wait_until(lambda: text in self.said(), f"it says {text!r}")
+
     def agent_log(self) -> list[str]:
         log = self.runtime_dir / "agent.log"
         return log.read_text().splitlines() if log.exists() else []

@@ -26,7 +26,7 @@ def test_frozen_agent_is_killed_and_replaced(bench: Bench) -> None:
     os.kill(first, signal.SIGSTOP)
     wait_until(lambda: bench.page.agent_pid != first, "another agent runs")
     assert not is_alive(first)
-    assert "is frozen" in bench.said()
+    bench.wait_until_said("is frozen")
 
 
 def test_guard_that_was_stopped_itself_does_not_blame_the_agent(bench: Bench) -> None:
@@ -80,7 +80,7 @@ def test_sigusr2_and_sighup_reach_the_agent(bench: Bench) -> None:
     wait_until(lambda: f"hup {first}" in bench.agent_log(), "the agent got SIGHUP")
     os.kill(bench.page.guard_pid, signal.SIGUSR2)
     wait_until(lambda: bench.page.agent_pid != first, "a fresh agent runs")
-    assert "exited 75, next one at once" in bench.said()
+    bench.wait_until_said("exited 75, next one at once")
 
 
 def test_refused_configuration_ends_the_guard_with_the_same_code(bench: Bench) -> None:
@@ -101,7 +101,7 @@ def test_agent_that_cannot_be_executed_is_said(bench: Bench) -> None:
     argv[argv.index("--") + 1] = "/no/such/python"
     bench.guard = subprocess.Popen(argv, stderr=bench.stderr)
     wait_until(lambda: "exited 127" in bench.said(), "the agent is dead")
-    assert "cannot start /no/such/python: [Errno 2]" in bench.said()
+    bench.wait_until_said("cannot start /no/such/python: [Errno 2]")
 
 
 def blocked(pid: int) -> int:

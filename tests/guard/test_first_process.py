@@ -45,7 +45,7 @@ def test_orphans_are_reaped(bench: Bench) -> None:
     _, guard = run(bench, "beat")
     start(bench, ORPHANS)
     wait_until((bench.data_dir / "orphaned").exists, "they were left")
-    wait_until(lambda: not zombies(guard) and len(descendants(guard)) == 2, "agent and server alone are left")
+    wait_until(lambda: not zombies(guard) and len(descendants(guard)) == 3, "agent, server and scribe are left")
 
 
 def test_signals_are_passed_on_and_the_end_is_that_of_the_agent(bench: Bench) -> None:
@@ -69,7 +69,7 @@ def test_refused_configuration_is_the_exit_status_of_the_container(bench: Bench)
 def test_server_is_fenced_and_the_guard_itself_is_spared(bench: Bench) -> None:
     _, guard = run(bench, "beat")
     start(bench, "sleep 1000 & setsid sleep 1000 & wait")
-    wait_until(lambda: len(descendants(guard)) == 4, "agent and the whole tree run")
+    wait_until(lambda: len(descendants(guard)) == 5, "agent, scribe and the whole tree run")
     assert bench.kill() >= 3
-    assert len(living(descendants(guard))) == 1
+    assert len(living(descendants(guard))) == 2
     assert bench.ask("ping") == ["pong", "1"]

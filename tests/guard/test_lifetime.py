@@ -39,7 +39,7 @@ def test_sigterm_stops_the_server_itself_when_the_agent_does_not(bench: Bench) -
     wait_until((bench.data_dir / "stopped").exists, "the postmaster was asked to stop")
     assert end_of(bench) == 1
     assert not is_alive(tree[0])
-    assert "agent did not stop in time" in bench.said()
+    bench.wait_until_said("agent did not stop in time")
 
 
 def test_sigterm_fences_a_server_that_does_not_stop(bench: Bench) -> None:
@@ -56,7 +56,7 @@ def test_disarmed_server_is_left_running_when_the_agent_ends_in_order(bench: Ben
     (bench.runtime_dir / "go").touch()
     assert end_of(bench) == 0
     assert all(map(is_alive, tree))
-    assert "left running, disarmed" in bench.said()
+    bench.wait_until_said("left running, disarmed")
 
 
 def test_armed_server_is_guarded_to_its_deadline_when_the_agent_ends(bench: Bench) -> None:
@@ -66,7 +66,7 @@ def test_armed_server_is_guarded_to_its_deadline_when_the_agent_ends(bench: Benc
     (bench.runtime_dir / "go").touch()
     assert end_of(bench) == 1
     assert living(tree) == []
-    assert "guarding it to its deadline" in bench.said()
+    bench.wait_until_said("guarding it to its deadline")
 
 
 def test_new_guard_adopts_agent_and_server_of_a_killed_one(bench: Bench) -> None:

@@ -140,7 +140,7 @@ def test_agent_that_takes_its_leave_is_understood_by_a_guard_that_adopted_it(
         assert bench.page.agent_pid == agent
     else:
         wait_until(lambda: bench.page.agent_pid != agent, "another agent runs")
-        assert "exited 75, next one at once" in bench.said()
+        bench.wait_until_said("exited 75, next one at once")
 
 
 def test_page_tells_who_starts_another_guard(bench: Bench) -> None:

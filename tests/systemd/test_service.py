@@ -54,7 +54,8 @@ def test_start_returns_when_the_guard_is_ready_and_status_tells_role_leader_and_
 
 def test_stop_of_the_leader_hands_over_and_leaves_no_process(settled: Trio, leader: Host, traffic: Traffic) -> None:
     term = settled.term()
-    assert {"hamgr-guard", "hamgr-agent", "postgres"} == {process.split()[1] for process in leader.processes}
+    programs = {process.split()[1] for process in leader.processes}
+    assert programs == {"hamgr-guard", "hamgr-scribe", "hamgr-agent", "postgres"}
     with traffic:
         leader.run("systemctl stop hamgr")
         # exited, with 0, and not by systemd's force
