@@ -77,19 +77,21 @@ class Keeper:
         self.start_due_ns = None
         self._killed_ns = 0
         try:
-            pid, reader = spawn(self._argv, agent_environment(self._runtime_dir))
+            _, reader = spawn(self._argv, agent_environment(self._runtime_dir), self._note)
         except OSError as error:
             say(f"cannot fork an agent: {error.strerror}", ERROR)
             self.start_due_ns = now + SECOND
             return None
+        self._started_ns = self._awake_since_ns = now
+        return reader
+
+    def _note(self, pid: int) -> None:
         process = read_process(pid)
         self.agent = process.identity if process else (pid, 0)
         if self._page.agent_pid:
             self._page.agent_restarts += 1
         self._page.agent_start_ticks = self.agent[1]
         self._page.agent_pid = pid
-        self._started_ns = self._awake_since_ns = now
-        return reader
 
     def forgive_absence(self, now: int) -> None:
         """The guard itself did not run (suspended host, starved): count the agent's silence anew."""

@@ -348,13 +348,15 @@ class Guard:
             self._answer(fd, "error", "the deadline that it was armed for has passed")
         else:
             try:
-                pid, reader = spawn(argv, server_environment(), self._orders.data_dir, self._group)
+                pid, reader = spawn(argv, server_environment(), self._note_server, self._orders.data_dir, self._group)
             except OSError as error:
                 self._answer(fd, "error", f"cannot fork: {error.strerror}")
                 return
-            child = read_process(pid)
-            self._fence.servers[pid] = child.identity if child else (pid, 0)
             self._births.expect(pid, reader, fd)
+
+    def _note_server(self, pid: int) -> None:
+        child = read_process(pid)
+        self._fence.servers[pid] = child.identity if child else (pid, 0)
 
     def _on_exec(self, pid: int, complaint: str, asked_by: int | None) -> None:
         """The program runs, or never will."""
