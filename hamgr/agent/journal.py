@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import time
+from logging.handlers import QueueHandler
 from typing import Any
 
 from hamgr.agent.backlog import Backlog
@@ -120,17 +121,25 @@ class MessageLines(logging.Formatter):
         return " ".join(record.getMessage().split("\n"))
 
 
-class StandardError(logging.Handler):
+class StandardError(QueueHandler):
     """Lines are on standard error soon, or are counted. Not by `sys.stderr`: its lock would be held all the while."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
-        super().__init__()
-        self.setFormatter(formatter)
         self._backlog = Backlog("log", QUEUE_LINES, _written, self._loss)
+        super().__init__(self._backlog)  # type: ignore[arg-type]
+        self.setFormatter(formatter)
         self._backlog.start()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self._backlog.post(self.format(record))
+    def prepare(self, record: logging.LogRecord) -> str:
+        return self.format(record)
+
+    def enqueue(self, record: Any) -> None:
+        """`record` is what `prepare` made of it."""
+        self._backlog.post(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Whatever it quotes has raised an error: whoever logged is not to end by that. What is certain is told."""
+        self._backlog.post(self.format(_unformatted(record)))
 
     def flush(self) -> None:
         """What was logged is written, unless the reader stands still for longer than LAST_LINES_S."""
@@ -139,6 +148,12 @@ class StandardError(logging.Handler):
     def _loss(self, count: int, _last: str) -> str:
         words = "%s lines of the log were lost: nobody read them"
         return self.format(logging.LogRecord(LOGGER.name, logging.WARNING, "", 0, words, (count,), None))
+
+
+def _unformatted(record: logging.LogRecord) -> logging.LogRecord:
+    message = record.msg if type(record.msg) is str else type(record.msg).__name__
+    values = (record.name, message)
+    return logging.LogRecord(record.name, record.levelno, "", 0, "a line of %s cannot be formatted: %r", values, None)
 
 
 def _written(lines: list[str]) -> bool:

@@ -135,3 +135,54 @@ def test_what_a_reader_that_is_gone_did_not_get_is_counted_for_the_next(monkeypa
     os.close(reader)
     assert "2 lines of the log were lost" in lost
     assert told.endswith("INFO to somebody")
+
+
+def log_from_within(*_: object) -> None:
+    """A profiler's hook, which Python calls at every call and return, wherever a destructor may run as well."""
+    LOGGER.error("Task exception was never retrieved")
+
+
+def log_and_flush_interrupted() -> None:
+    sys.setprofile(log_from_within)
+    LOGGER.info("a line")
+    LOGGER.handlers[0].flush()
+    sys.setprofile(None)
+
+
+def test_a_destructor_that_logs_may_run_at_any_moment_of_logging_and_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "LAST_LINES_S", PATIENCE_S)
+    written = os.memfd_create("log")
+    with standard_error(written):
+        journal.set_up("INFO", as_json=False)
+        logging_thread = threading.Thread(target=log_and_flush_interrupted, daemon=True)
+        logging_thread.start()
+        logging_thread.join(PATIENCE_S)
+        assert not logging_thread.is_alive()
+        LOGGER.handlers[0].flush()
+    text = os.pread(written, 1 << 20, 0).decode()
+    os.close(written)
+    assert "INFO a line" in text
+
+
+class HalfMade:
+    def __repr__(self) -> str:
+        raise AttributeError("half made")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_line_that_cannot_be_formatted_is_told_and_is_no_error_of_who_logs(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "LAST_LINES_S", PATIENCE_S)
+    written = os.memfd_create("log")
+    with standard_error(written):
+        journal.set_up("INFO", as_json=as_json)
+        LOGGER.warning("%d pages", "no number")
+        LOGGER.warning(HalfMade())
+        LOGGER.warning("fine", extra={"fields": {"value": HalfMade()}})
+        LOGGER.handlers[0].flush()
+    lines = os.pread(written, 1 << 20, 0).decode().splitlines()
+    os.close(written)
+    assert ["cannot be formatted" in line for line in lines] == [True, True, as_json]
+    assert "hamgr" in lines[0]
+    assert "%d pages" in lines[0]
