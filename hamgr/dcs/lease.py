@@ -20,6 +20,9 @@ from hamgr.dcs.messages import answer_of, txn_request
 from hamgr.dcs.ops import Txn
 from hamgr.dcs.view import decode_view
 
+TERM_UNKNOWN = 0
+"""What a member answers that has applied nothing since it was started. It may go on so: asking applies nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
@@ -84,11 +87,12 @@ class RenewalConnection:
             if answer.TTL <= 0:
                 raise LeaseExpired(f"etcd: lease {lease_id:x} does not exist")
             view, term = self._read(attempts)
-            if term == answer.header.raft_term:
+            if term == answer.header.raft_term and term != TERM_UNKNOWN:
                 return Renewal(sent_at, float(answer.TTL), view)
+            self._rotation.pass_over(self._rotation.preferred)
             pause_s = attempts.pause_after_failure_s()
             if pause_s is None:
-                raise StoreUnavailable("etcd changed its leader while the lease was renewed")
+                raise StoreUnavailable("etcd has just changed its leader, or its members do not know who it is")
             self._closed.wait(pause_s)
 
     def read(self, budget_s: float) -> ClusterView:

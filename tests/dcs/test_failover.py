@@ -137,6 +137,26 @@ async def test_a_renewal_that_a_deposed_leader_of_etcd_answered_does_not_count(
     connection.close()
 
 
+class FreshlyStarted(RenewalConnection):
+    """The first host is a member of etcd that has applied nothing yet."""
+
+    def _once(self, host: str, method: wire.Method, *arguments: Any) -> Any:
+        answer = super()._once(host, method, *arguments)
+        if host == self._rotation.hosts[0]:
+            answer.header.raft_term = 0
+        return answer
+
+
+async def test_a_member_of_etcd_that_knows_no_term_is_passed_over(shared_etcd: EtcdCluster, keys: ScopeKeys) -> None:
+    lease_id = await granted(shared_etcd, 30)
+    (host,) = shared_etcd.hosts
+    other = host.replace("127.0.0.1", "localhost")
+    connection = FreshlyStarted(EtcdConfig((host, other)), keys)
+    await asyncio.to_thread(connection.renew, lease_id, 5.0)
+    assert connection._rotation.preferred == other
+    connection.close()
+
+
 async def test_a_lease_that_is_gone_is_told_apart_from_an_etcd_that_is_gone(
     one_etcd: EtcdCluster, keys: ScopeKeys
 ) -> None:
