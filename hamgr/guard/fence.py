@@ -56,10 +56,18 @@ class Fence:
         self._empty_sweeps = 0
         self._sweeps = 0
 
+    def note_server(self, pid: int) -> None:
+        """That child of the guard is about to become a server; also a successor of the guard knows it."""
+        child = read_process(pid)
+        self.servers[pid] = child.identity if child else (pid, 0)
+        self._page.newborn_start_ticks = self.servers[pid][1]
+        self._page.newborn_pid = pid
+
     def roots(self) -> list[Identity]:
-        """Postmasters known: the one on the page, and those the guard started."""
+        """Postmasters known: those on the page, of which a dead guard may have started one, and those of this guard."""
         told = (self._page.postmaster_pid, self._page.postmaster_start_ticks)
-        return [root for root in {told, *self.servers.values()} if root != NOBODY]
+        newborn = (self._page.newborn_pid, self._page.newborn_start_ticks)
+        return [root for root in {told, newborn, *self.servers.values()} if root != NOBODY]
 
     def _directories(self) -> set[str]:
         # A directory that became a symlink, or was moved, after the guard started.

@@ -97,6 +97,8 @@ class SharedPage:
     watchdog = Word(44)  # guard: WATCHDOG_...
     supervised = Word(45)  # guard: 1 = not the agent, but a service manager starts the next one
     stand_in = Word(46)  # guard: 1 = started by the agent, makes room for one that was not
+    newborn_pid = Word(47)  # guard: the last server that it forked, stored before that may go on to its program
+    newborn_start_ticks = Word(48)  # guard
 
     __slots__ = ("_map", "words")
 

@@ -19,7 +19,7 @@ from hamgr.guard.host import ServiceManager
 from hamgr.guard.keeper import SECOND, Keeper
 from hamgr.guard.layout import EXIT_REFUSED_CONFIGURATION, SharedPage, boottime_ns
 from hamgr.guard.orders import Orders
-from hamgr.guard.processes import NOBODY, Identity, open_pidfd, read_process, send_signal
+from hamgr.guard.processes import NOBODY, Identity, open_pidfd, send_signal
 from hamgr.guard.spawn import server_environment, spawn
 from hamgr.guard.watchdog import Watchdog
 from hamgr.guard.words import ERROR, SCRIBE, WARNING, say
@@ -348,15 +348,13 @@ class Guard:
             self._answer(fd, "error", "the deadline that it was armed for has passed")
         else:
             try:
-                pid, reader = spawn(argv, server_environment(), self._note_server, self._orders.data_dir, self._group)
+                pid, reader = spawn(
+                    argv, server_environment(), self._fence.note_server, self._orders.data_dir, self._group
+                )
             except OSError as error:
                 self._answer(fd, "error", f"cannot fork: {error.strerror}")
                 return
             self._births.expect(pid, reader, fd)
-
-    def _note_server(self, pid: int) -> None:
-        child = read_process(pid)
-        self._fence.servers[pid] = child.identity if child else (pid, 0)
 
     def _on_exec(self, pid: int, complaint: str, asked_by: int | None) -> None:
         """The program runs, or never will."""

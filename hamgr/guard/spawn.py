@@ -3,9 +3,8 @@
 The guard has one thread, so that fork is safe. Nothing here waits for the child: its directory, its program
 may lie on a hung disk. The outcome of exec comes through a close-on-exec pipe that the loop polls.
 
-A guard may be killed at any moment, and its successor knows an agent by the page, a server by its program and
-directory. So a child runs no program before note was taken of it, nor once its guard is gone: until then nobody would
-find it.
+A guard may be killed at any moment, and its successor knows a child that hangs before or in its exec by the page only.
+So a child runs no program before note was taken of it there, nor once its guard is gone.
 """
 
 from __future__ import annotations
@@ -55,7 +54,12 @@ def spawn(
     """
     guard = os.getpid()
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    noted, go = os.pipe2(os.O_CLOEXEC)
+    try:
+        noted, go = os.pipe2(os.O_CLOEXEC)
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+        raise
     os.set_blocking(reader, False)
     # A signal to the child before its exec must not reach the guard through the shared wake-up pipe.
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
