@@ -77,6 +77,7 @@ class Guard:
             self._events.watch(self._agent_pidfd, lambda _: self._on_agent_end(None))
         else:
             self._keeper.start_due_ns = boottime_ns()
+        self._fence.rehearse()
         self._manager.tell("READY=1")
         while self._exit_status is None:
             self._turn()
@@ -103,7 +104,8 @@ class Guard:
     def _make_rounds(self, now: int) -> None:
         """All but the deadline: after every event, and else only so often, for an idle guard costs nothing."""
         self._reap()
-        SCRIBE.keep()
+        if SCRIBE.keep(may_wait=not (self._page.armed or self._fence.active)):
+            self._fence.rehearse()
         self._obey_signals()
         self._mind_agent(now)
         self._mind_phase(now)

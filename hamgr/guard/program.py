@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import time
 
 from hamgr.guard.commands import ask_to_retire
@@ -14,6 +15,7 @@ from hamgr.guard.orders import Orders
 from hamgr.guard.processes import read_process
 from hamgr.guard.words import ERROR, SCRIBE, WARNING, say
 
+EXIT_DEFECT = 1
 EXIT_USAGE = 2
 EXIT_SECOND_GUARD = 3
 _ROOM_S = 2.0
@@ -51,7 +53,7 @@ def _lock_with_patience(page: SharedPage, runtime_dir: str) -> bool:
 
 def _become_the_guard(page: SharedPage, orders: Orders) -> None:
     """What this host allows, and who the guard is, is on the page; the pid last, since others wait for it."""
-    SCRIBE.keep()
+    SCRIBE.keep(may_wait=False)
     own = read_process(os.getpid())
     page.priority, no_priority = raise_priority()
     no_lock = lock_memory()
@@ -64,6 +66,20 @@ def _become_the_guard(page: SharedPage, orders: Orders) -> None:
     page.guard_pid = os.getpid()
 
 
+def _end_by_defect(_kind: type[BaseException], error: BaseException, _trace: object) -> None:
+    """As a guard must: Python's own traceback would wait for the reader of stderr, with the lock in hand."""
+    try:
+        say(f"ending because of a defect in hamgr: {type(error).__name__}: {error}", ERROR)
+        trace = error.__traceback__
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            say(f"  {code.co_filename}:{trace.tb_lineno} in {code.co_name}", ERROR)
+            trace = trace.tb_next
+        SCRIBE.end(may_wait=False)
+    finally:
+        os._exit(EXIT_DEFECT)
+
+
 def main(arguments: list[str]) -> int:
     """Run the guard to its end; the exit status."""
     try:
@@ -71,6 +87,7 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         say(str(error), ERROR)
         return EXIT_USAGE
+    sys.excepthook = _end_by_defect
     take_name()
     try:
         page = SharedPage.open(orders.runtime_dir)
@@ -91,7 +108,7 @@ def main(arguments: list[str]) -> int:
     status = _guard(page, orders)
     if not orders.is_stand_in:
         # A stand-in may be awaited by the guard that takes its place, while the server is bound by a deadline.
-        SCRIBE.end()
+        SCRIBE.end(may_wait=True)
     return status
 
 

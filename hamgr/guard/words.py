@@ -40,70 +40,113 @@ def logs_to_journal() -> bool:
 
 
 class Scribe:
-    """The child that writes, once `keep` has started one; until then lines are written by whoever says them."""
+    """The child that writes, once `keep` has started one; until then lines are written by whoever says them.
 
-    __slots__ = ("_due_ns", "_to_journal", "_writer", "pid")
+    There is one pipe for as long as the guard lives, so that a scribe finds what an earlier one has not read.
+    """
+
+    __slots__ = ("_due_ns", "_lost", "_reader", "_to_journal", "_writer", "pid")
 
     def __init__(self) -> None:
         self.pid = 0
+        self._reader = -1
         self._writer: int | None = None
         self._to_journal: bool | None = None
         self._due_ns = 0
+        self._lost = 0
 
-    def keep(self) -> None:
-        """There is one, unless it cannot be forked or the last one has only just been started. Never blocks."""
+    def keep(self, *, may_wait: bool) -> bool:
+        """There is one, unless it cannot be forked or the last one has only just been started. Whether it is new.
+
+        Where it cannot be forked the guard writes what is unread itself, once a second, if it `may_wait`: nobody is due
+        to be killed, and a guard that stands still does not answer the agent, which then arms nothing.
+        """
         now = boottime_ns()
         if self.pid or now < self._due_ns:
-            return
+            return False
         self._due_ns = now + _RETRY_NS
         try:
-            reader, writer = os.pipe2(os.O_CLOEXEC)
+            if self._writer is None:
+                self._reader, self._writer = os.pipe2(os.O_CLOEXEC)
+                os.set_blocking(self._writer, False)
+            self._fork()
         except OSError:
-            return
-        os.set_blocking(writer, False)
-        if self._writer is not None:
-            os.close(self._writer)
-        self._writer = writer
+            if may_wait:
+                self._write_unread()
+            return False
+        return True
+
+    def _fork(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         try:
-            self.pid = os.fork()
-            if self.pid == 0:
-                _write_on(reader)
-        except OSError:
-            self.pid = 0
+            pid = os.fork()
+            if pid == 0:
+                _write_on(self._reader)
+            self.pid = pid
         finally:
-            os.close(reader)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
     def take(self, text: str, priority: int) -> None:
-        """The line will be on stderr, or nowhere."""
+        """The line will be on stderr, or is counted as lost."""
+        if self._has_told_loss() and self._put(text, priority):
+            return
+        self._lost += 1
+
+    def _has_told_loss(self) -> bool:
+        if self._lost and self._put(f"{self._lost} lines were lost: nobody read them", WARNING):
+            self._lost = 0
+        return not self._lost
+
+    def _put(self, text: str, priority: int) -> bool:
         if self._to_journal is None:
             self._to_journal = logs_to_journal()
         mark = f"<{priority}>" if self._to_journal else ""
-        line = f"{mark}hamgr-guard: {text}\n".encode(errors="replace")[:_LONGEST_LINE]
+        line = f"{mark}hamgr-guard: {text}".encode(errors="replace")[: _LONGEST_LINE - 1] + b"\n"
         try:
             if self._writer is not None:
                 os.write(self._writer, line)
-            elif _takes_a_line(2):
+            elif _is_ready(2, select.POLLOUT):
                 os.write(2, line)
+            else:
+                return False
+        except OSError:
+            return False
+        return True
+
+    def _write_unread(self) -> None:
+        try:
+            while self._writer is not None and _is_ready(self._reader, select.POLLIN) and _is_ready(2, select.POLLOUT):
+                os.write(2, os.read(self._reader, _LONGEST_LINE))
         except OSError:
             return
 
-    def end(self) -> None:
-        """What was said is written, unless that takes long: whoever is a container's first process takes it along."""
+    def end(self, *, may_wait: bool) -> None:
+        """What was said is written, unless that takes long: whoever is a container's first process takes it along.
+
+        `may_wait`: as in `keep`.
+        """
+        self._has_told_loss()
+        if not self.pid:
+            if may_wait:
+                self._write_unread()
+            return
         if self._writer is not None:
             os.close(self._writer)
             self._writer = None
-        if self.pid:
-            ending = select.poll()
-            ending.register(os.pidfd_open(self.pid), select.POLLIN)
-            ending.poll(_LAST_WORDS_MS)
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            return
+        ending = select.poll()
+        ending.register(pidfd, select.POLLIN)
+        ending.poll(_LAST_WORDS_MS)
+        os.close(pidfd)
 
 
-def _takes_a_line(fd: int) -> bool:
-    writable = select.poll()
-    writable.register(fd, select.POLLOUT)
-    return bool(writable.poll(0))
+def _is_ready(fd: int, event: int) -> bool:
+    asked = select.poll()
+    asked.register(fd, event)
+    return bool(asked.poll(0))
 
 
 def _write_on(reader: int) -> None:
@@ -117,7 +160,8 @@ def _write_on(reader: int) -> None:
         os.dup2(reader, 0)
         # Neither the lock of its guard nor a client's connection may outlive the guard here.
         os.closerange(3, 1024)
-        while lines := os.read(0, 65536):
+        # Not more at once: it is lost if this one is killed.
+        while lines := os.read(0, _LONGEST_LINE):
             _write(lines)
     finally:
         os._exit(0)

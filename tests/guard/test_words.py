@@ -1,5 +1,6 @@
 """What the guard says never holds up what it does: stderr may hang, and whoever writes there may die."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -9,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from hamgr.guard import keeper, loop
+from hamgr.guard.fence import Fence
 from hamgr.guard.keeper import Keeper
 from hamgr.guard.layout import SharedPage, boottime_ns
 from hamgr.guard.loop import Guard
 from hamgr.guard.orders import Orders
 from hamgr.guard.processes import read_process
-from tests.guard.bench import Bench, descendants, is_alive, living, wait_until
+from hamgr.guard.words import Scribe
+from tests.guard.bench import DEADLINE_S, Bench, descendants, is_alive, living, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 STDERR_HANGS = f"""
@@ -88,6 +91,110 @@ def test_a_scribe_that_was_killed_is_replaced_and_ends_with_its_guard(bench: Ben
     wait_until(lambda: not is_alive(second), "it has ended")
 
 
+def spoken(script: str) -> subprocess.Popen[str]:
+    """A program that says something as a guard does."""
+    imports = "import os; from hamgr.guard.words import SCRIBE, say"
+    argv = [sys.executable, "-c", f"{imports}\n{script}"]
+    return subprocess.Popen(argv, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+
+
+BEFORE_AND_BETWEEN = """
+SCRIBE.keep(may_wait=False)
+os.kill(SCRIBE.pid, 9)
+os.waitpid(SCRIBE.pid, 0)
+SCRIBE.pid = 0
+say("while there is none")
+SCRIBE._due_ns = 0
+SCRIBE.keep(may_wait=False)
+SCRIBE.end(may_wait=False)
+"""
+
+
+def test_what_is_said_while_there_is_no_scribe_the_next_one_writes() -> None:
+    _, written = spoken(BEFORE_AND_BETWEEN).communicate(timeout=DEADLINE_S)
+    assert written == "hamgr-guard: while there is none\n"
+
+
+def test_what_nobody_reads_is_counted() -> None:
+    script = """
+SCRIBE.keep(may_wait=False)
+os.kill(SCRIBE.pid, 19)
+os.waitpid(SCRIBE.pid, os.WUNTRACED)
+for _ in range(100):
+    say("x" * 9000)
+os.kill(SCRIBE.pid, 18)
+while SCRIBE._lost:
+    SCRIBE._has_told_loss()
+SCRIBE.end(may_wait=False)
+os.waitpid(SCRIBE.pid, 0)
+"""
+    _, written = spoken(script).communicate(timeout=DEADLINE_S)
+    *lines, told = written.splitlines()
+    assert {len(line) for line in lines} == {4095}
+    assert told == f"hamgr-guard: {100 - len(lines)} lines were lost: nobody read them"
+
+
+def test_where_no_scribe_can_be_forked_the_guard_writes_if_it_may_wait() -> None:
+    script = """
+def refuses():
+    raise OSError("no more processes")
+os.fork = refuses
+SCRIBE.keep(may_wait=False)
+say("first")
+SCRIBE._due_ns = 0
+SCRIBE.keep(may_wait={may_wait})
+SCRIBE.end(may_wait=False)
+"""
+    for may_wait, expected in ((True, "hamgr-guard: first\n"), (False, "")):
+        _, written = spoken(script.format(may_wait=may_wait)).communicate(timeout=DEADLINE_S)
+        assert written == expected
+
+
+def test_a_kernel_without_pidfds_does_not_change_how_a_guard_ends() -> None:
+    script = """
+def unknown(*_):
+    raise OSError("function not implemented")
+os.pidfd_open = unknown
+SCRIBE.keep(may_wait=False)
+SCRIBE.end(may_wait=False)
+"""
+    running = spoken(script)
+    running.communicate(timeout=DEADLINE_S)
+    assert running.returncode == 0
+
+
+HAS_A_DEFECT = f"""
+import sys
+sys.path.append({str(REPOSITORY)!r})
+from hamgr.guard import loop
+from hamgr.guard.program import main
+def stumbles(_):
+    raise KeyError("stumbled")
+loop.Guard._mind_deadline = stumbles
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_defect_ends_the_guard_though_stderr_hangs(bench: Bench) -> None:
+    program = bench.root / "guard.py"
+    program.write_text(HAS_A_DEFECT)
+    argv = [*bench.argv("beat")[:3], str(program), *bench.argv("beat")[4:]]
+    ended = subprocess.run(argv, stderr=bench.stderr, timeout=DEADLINE_S, check=False)
+    assert ended.returncode == 1
+    assert "hamgr-guard: ending because of a defect in hamgr: KeyError: 'stumbled'\n" in bench.said()
+    assert " in stumbles\n" in bench.said()
+    reader, writer = os.pipe()
+    os.write(writer, bytes(fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)))
+    guard = subprocess.Popen(argv, stderr=writer)
+    try:
+        assert guard.wait(DEADLINE_S) == 1
+    finally:
+        guard.kill()
+        guard.wait()
+        os.close(reader)
+        os.close(writer)
+
+
 def test_a_scribe_ends_with_a_guard_that_is_killed(bench: Bench) -> None:
     bench.run("beat")
     wait_until(lambda: scribe(bench), "there is one")
@@ -115,6 +222,18 @@ def test_at_the_deadline_it_kills_before_it_speaks(bench: Bench, guard: Guard, m
     server.wait()
     assert alive_when_said
     assert alive_when_said[0] == []
+
+
+def test_after_a_scribe_was_forked_the_guard_looks_once_as_for_a_kill(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the memory that the two share would be copied at the deadline."""
+    looks: list[object] = []
+    monkeypatch.setattr(Fence, "server_lives", lambda fence: looks.append(fence))
+    for is_new in (False, True):
+        monkeypatch.setattr(Scribe, "keep", lambda _, *, may_wait, is_new=is_new: is_new)
+        guard._make_rounds(boottime_ns())
+        assert len(looks) == is_new
 
 
 def test_an_agent_that_froze_is_killed_before_that_is_said(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
