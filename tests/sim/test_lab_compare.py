@@ -131,10 +131,10 @@ def test_the_page_on_elections_describes_every_protocol() -> None:
 
 
 def test_the_figures_of_the_page_on_elections_are_those_that_the_code_makes() -> None:
-    """Of the quickest protocols. What fails here is mended by the command that stands in the page."""
+    """Of the quickest protocols, and hamgr. What fails here is mended by the command that stands in the page."""
     page = (ROOT / "docs" / "elections.md").read_text()
     protocols, fault, seeds = (
-        ("bully", "zookeeper", "polling-tight"),
+        ("bully", "zookeeper", "polling-tight", "hamgr"),
         "crash",
         int(page.split("--seeds ")[1].split()[0]),
     )
