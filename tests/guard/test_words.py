@@ -42,6 +42,8 @@ def mute(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     argv = bench.argv
     monkeypatch.setattr(bench, "argv", lambda *a, **k: [*argv(*a, **k)[:3], str(program), *argv(*a, **k)[4:]])
     bench.run("beat", agent_timeout_s=60)
+    wait_until(lambda: scribe(bench), "there is one who hangs")
+    bench.to_end.append(scribe(bench))
     return bench
 
 
@@ -67,7 +69,6 @@ def test_stderr_that_hangs_does_not_hold_up_the_next_agent_nor_the_end(mute: Ben
     wait_until(lambda: mute.page.agent_pid not in (0, agent), "there is another one")
     wait_until(lambda: len(mute.agent_log()) == 2, "it runs")
     hanging = scribe(mute)
-    mute.to_end.append(hanging)
     os.kill(mute.page.guard_pid, signal.SIGTERM)
     assert mute.guard is not None
     assert mute.guard.wait(20) == 0
