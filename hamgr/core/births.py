@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hamgr.core.actions import Action, NoteBirth
+from hamgr.core.cluster import Member
 from hamgr.core.order import OnTimeline, have_forked
 from hamgr.core.scene import Scene, upstream_of
-from hamgr.core.server import NO_BIRTH, Birth
+from hamgr.core.server import NO_BIRTH, Birth, ServerView
 from hamgr.core.state import State
 from hamgr.core.units import Instant, Term, Timeline
 
@@ -37,8 +38,7 @@ def _term_of_timeline(scene: Scene) -> Term:
     leader = scene.leader_member
     if leader is None or leader.role != "primary" or leader.timeline != server.timeline or not scene.is_checked:
         return Term(0)
-    streams_from_it = server.streaming and server.upstream == upstream_of(leader).address
-    return leader.timeline_term if streams_from_it else Term(0)
+    return leader.timeline_term if server.streaming and _is_pointed_at(server, leader) else Term(0)
 
 
 def offered_by_upstream(scene: Scene) -> Birth:
@@ -49,8 +49,7 @@ def offered_by_upstream(scene: Scene) -> Birth:
     holder = scene.view.member(offer.holder) if offer is not None else None
     if offer is None or holder is None:
         return NO_BIRTH
-    follows = scene.server.upstream == upstream_of(holder).address
-    return Birth(offer.timeline, offer.timeline_term) if follows else NO_BIRTH
+    return Birth(offer.timeline, offer.timeline_term) if _is_pointed_at(scene.server, holder) else NO_BIRTH
 
 
 def term_of_end(scene: Scene, timeline: Timeline) -> Term:
@@ -70,7 +69,7 @@ def with_proof(state: State) -> State:
     if view is None or view.leader is None or not server.streaming or state.checked_in == view.term:
         return state
     leader = view.member(view.leader.name)
-    if leader is None or server.upstream != upstream_of(leader).address or not _is_same_timeline(server, leader):
+    if leader is None or not _is_pointed_at(server, leader) or not _is_same_timeline(server, leader):
         return state
     return state._replace(checked_in=view.term)
 
@@ -81,6 +80,10 @@ def is_of_leaders_history(scene: Scene) -> bool:
     """
     leader = scene.leader_member
     return scene.is_checked or (leader is not None and _is_same_timeline(scene.server, leader))
+
+
+def _is_pointed_at(server: ServerView, member: Member) -> bool:
+    return server.upstream == upstream_of(member).address
 
 
 def _is_same_timeline(one: OnTimeline, other: OnTimeline) -> bool:

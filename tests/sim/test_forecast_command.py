@@ -131,20 +131,19 @@ def test_the_file_of_the_whole_command_line_is_taken(tmp_path: Path) -> None:
     assert "services" in result.output
 
 
-def test_a_paused_cluster_is_not_simulated(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "instead", "named"),
+    [("# pause: false", "pause: true", "pause"), ("ttl: 5 ", "ttl: 1 ", "ttl")],
+    ids=["paused", "a ttl that the rules refuse"],
+)
+def test_a_cluster_that_cannot_be_simulated_is_refused_with_the_key(
+    tmp_path: Path, line: str, instead: str, named: str
+) -> None:
     file = tmp_path / "member.yml"
-    file.write_text(HAMGR_FILE.read_text().replace("# pause: false", "pause: true"))
+    file.write_text(HAMGR_FILE.read_text().replace(line, instead))
     result = run(str(file))
     assert result.exit_code == 4
-    assert "pause" in result.output
-
-
-def test_a_ttl_that_the_rules_refuse_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "member.yml"
-    file.write_text(HAMGR_FILE.read_text().replace("ttl: 5 ", "ttl: 1 "))
-    result = run(str(file))
-    assert result.exit_code == 4
-    assert "ttl" in result.output
+    assert named in result.output
 
 
 @pytest.mark.parametrize(

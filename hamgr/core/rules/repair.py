@@ -157,39 +157,33 @@ def follow(scene: Scene) -> Verdict | None:
         return None
     if scene.state.diverged:
         return _when_ready(scene, because(Code.DIVERGED, leader=leader.name), StopServer(_stop_budget(scene)))
-    if not server.upstream and scene.state.failure(Follow.__name__) is not None:
-        # The receiver may not have ended, though it has been told to.
-        return _leave(scene, leader)
-    if not births.is_of_leaders_history(scene):
-        return _compare_first(scene, leader)
-    if server.upstream != leader.address:
-        if server.upstream:
-            return _leave(scene, leader)
-        if _is_left_alone(scene):
-            return Verdict(because(Code.LEFT_ALONE))
-        return _when_ready(scene, because(Code.REDIRECTING, leader=leader.name), Follow(leader))
-    if server.streaming:
-        return Verdict(because(Code.FOLLOWING, leader=leader.name))
-    return _not_streaming(scene, leader)
+    is_proven = births.is_of_leaders_history(scene)
+    if is_proven and server.upstream == leader.address:
+        return _streaming(scene, leader)
+    if server.upstream or scene.state.failure(Follow.__name__) is not None:
+        # What it still receives is not part of what was proven, or will be compared. A receiver that was told to end
+        # when that failed may be there yet.
+        return _when_ready(scene, because(Code.LEAVING, leader=leader.name), Follow(Upstream()))
+    if not is_proven:
+        return _compare(scene, leader)
+    if _is_left_alone(scene):
+        return Verdict(because(Code.LEFT_ALONE))
+    return _when_ready(scene, because(Code.REDIRECTING, leader=leader.name), Follow(leader))
 
 
-def _compare_first(scene: Scene, leader: Upstream) -> Verdict:
+def _compare(scene: Scene, leader: Upstream) -> Verdict:
     """It may hold what only a former primary has written: a timeline of the same number as the leader's may be another
-    one, and the server itself would not notice. It receives nothing more until that is known.
+    one, and the server itself would not notice.
     """
-    if scene.server.upstream:
-        return _leave(scene, leader)
     if not _is_primary_ready(scene):
         return Verdict(because(Code.WAIT_LEADER, why=f"{leader.name} is not a primary yet"))
     return Verdict(because(Code.NOT_STREAMING, leader=leader.name), (CheckHistory(leader),))
 
 
-def _leave(scene: Scene, leader: Upstream) -> Verdict:
-    """What it still receives from elsewhere is not part of what was proven, or will be compared."""
-    return _when_ready(scene, because(Code.LEAVING, leader=leader.name), Follow(Upstream()))
-
-
-def _not_streaming(scene: Scene, leader: Upstream) -> Verdict:
+def _streaming(scene: Scene, leader: Upstream) -> Verdict:
+    """It is pointed at the leader, and streams, or is examined after a while."""
+    if scene.server.streaming:
+        return Verdict(because(Code.FOLLOWING, leader=leader.name))
     reason = because(Code.NOT_STREAMING, leader=leader.name)
     since = scene.state.not_streaming_since
     if since is None or not _is_primary_ready(scene):
